@@ -1,0 +1,100 @@
+import type { ProviderName, SandboxSpec } from "../protocol/messages.ts";
+
+/**
+ * One way of running sandboxes on this laptop.
+ *
+ * A provider keeps no truth of its own: what exists is what the engine (or the run directory) says,
+ * so that a restarted daemon sees the same sandboxes. Every call takes a signal. Calls other than
+ * {@link SandboxProvider.probe} reject with a `DecoError`.
+ */
+export interface SandboxProvider {
+  readonly name: ProviderName;
+  /** Finds out by doing whether this provider works here, now. Never throws. */
+  probe(signal: AbortSignal): Promise<ProviderProbe>;
+  /**
+   * Makes the sandbox, or finds it. Idempotent; concurrent calls share one work, which is aborted
+   * only when the last of its callers has gone. Whatever fails half-way is rolled back.
+   *
+   * @throws isolation_unavailable, image_missing, sandbox_failed, docker_unavailable,
+   * unconfined_refused, run_conflict (the sandbox exists with another spec)
+   */
+  ensure(
+    handle: string,
+    spec: SandboxSpec,
+    context: EnsureContext,
+    signal: AbortSignal,
+  ): Promise<SandboxInfo>;
+  /** The sandboxes of this daemon's instance, running or not. */
+  list(signal: AbortSignal): Promise<SandboxInfo[]>;
+  /** Undefined only when it surely does not exist; "don't know" is status `unknown`. */
+  inspect(handle: string, signal: AbortSignal): Promise<SandboxInfo | undefined>;
+  /** Removes the sandbox with its disks and its run directory. Already gone is success. */
+  remove(handle: string, signal: AbortSignal): Promise<void>;
+  /** The daemon's own look at the engine: processes inside besides init and harnessd. */
+  processesLeft(handle: string, signal: AbortSignal): Promise<number>;
+  /** Ends everything inside but init and harnessd; returns what is left after that. */
+  killProcesses(handle: string, signal: AbortSignal): Promise<number>;
+  /** Where, and with which token, harnessd of this sandbox is reached. */
+  endpoint(handle: string, signal: AbortSignal): Promise<HarnessEndpoint>;
+  /** The last lines that init and harnessd wrote. */
+  logs?(handle: string, lines: number, signal: AbortSignal): Promise<string>;
+}
+
+export interface ProviderProbe {
+  readonly available: boolean;
+  readonly version?: string;
+  readonly arch?: string;
+  /** Why it is absent, or why it is less than it could be. */
+  readonly reason?: string;
+  /** What the laptop's owner can do about it. */
+  readonly fix?: string;
+  /** Whether what runs inside is confined (PROTOCOL.md, "Confined"). */
+  readonly confined: boolean;
+  readonly details?: Readonly<Record<string, unknown>>;
+}
+
+export interface EnsureContext {
+  /** Of the daemon's home: labels carry it, so that a neighbour's sandboxes are never touched. */
+  readonly instanceId: string;
+  readonly thread?: string;
+  /** Harness that the first run wants; chooses the default image. */
+  readonly harness?: string;
+  /** Called after the run directory exists and before anything inside starts (model socket). */
+  readonly beforeStart?: (runDir: string, uid: number) => Promise<void>;
+  /** Called when a stage begins: image, create, start, ready. */
+  onStage(stage: string): void;
+}
+
+export interface SandboxInfo {
+  readonly handle: string;
+  readonly provider: ProviderName;
+  readonly status: "running" | "stopped" | "unknown";
+  /** Address of harnessd, where it has one on loopback. */
+  readonly url?: string;
+  readonly image?: string;
+  readonly imageId?: string;
+  /** Container id, or `<pid>.<start time>` of the confined process. */
+  readonly id: string;
+  /** RFC 3339. */
+  readonly startedAt: string;
+  /** RFC 3339. */
+  readonly createdAt: string;
+  /** Names of the adapters that this sandbox's harnessd says it can run. */
+  readonly harnesses: readonly string[];
+  /** Milliseconds from the call to ready; only from the call that made it. */
+  readonly readyMs?: number;
+  /** Milliseconds per stage; only from the call that made it. */
+  readonly stages?: Readonly<Record<string, number>>;
+  readonly confined: boolean;
+  /** The host directory that is /run/deco inside. */
+  readonly runDir: string;
+}
+
+/** Exactly one of url and socketPath is used; the socket wins. */
+export interface HarnessEndpoint {
+  readonly url?: string;
+  readonly socketPath?: string;
+  /** Owner that the socket must have; anyone but this uid could only be an impostor. */
+  readonly socketUid?: number;
+  readonly token: string;
+}
