@@ -12,9 +12,12 @@ export async function pumpBody(
 ): Promise<void> {
   const reader = source.getReader();
   const closed = new AbortController();
+  const abandon = () => {
+    reader.cancel(new Error("the receiver closed")).catch(() => undefined);
+  };
   const onClose = () => {
     closed.abort();
-    reader.cancel(new Error("the receiver closed")).catch(() => undefined);
+    abandon();
   };
   sink.once("close", onClose);
   try {
@@ -26,6 +29,9 @@ export async function pumpBody(
       if (!sink.write(value)) await drained(sink, closed.signal);
     }
     sink.end();
+  } catch (error) {
+    abandon();
+    throw error;
   } finally {
     sink.off("close", onClose);
     reader.releaseLock();

@@ -55,6 +55,7 @@ export async function httpRequest(options: HttpRequestOptions): Promise<HttpAnsw
   options.signal.addEventListener("abort", onAbort, { once: true });
   request.once("close", () => options.signal.removeEventListener("abort", onAbort));
   const message = await answerHead(request, options);
+  message.once("end", () => request.destroy()); // what is left of an upload has no reader any more
   return answerOf(message, request, options);
 }
 
@@ -65,6 +66,8 @@ function openRequest(options: HttpRequestOptions): ClientRequest {
   const fixed = body === undefined || body instanceof ReadableStream ? undefined : body;
   if (fixed !== undefined) headers["content-length"] = String(Buffer.byteLength(fixed));
   headers["host"] ??= url.host;
+  // Told to close, a server that answers early would reset the connection under its own answer.
+  if (body instanceof ReadableStream) headers["connection"] ??= "keep-alive";
   const open = url.protocol === "https:" && !options.socketPath ? requestHttps : requestHttp;
   return open({
     ...(options.socketPath ? { socketPath: options.socketPath } : address(url)),
