@@ -1,0 +1,149 @@
+import { randomUUID } from "node:crypto";
+import { DecoError } from "../protocol/errors.ts";
+import { type RunEvent, terminalStatus } from "../protocol/run-events.ts";
+import type { Command, CommandContext } from "./command.ts";
+import { findHub, localDaemon } from "./home.ts";
+import { type ApiTarget, callApi, followRun } from "./hub-client.ts";
+import { printEvent } from "./print-event.ts";
+import { asRecord } from "./record.ts";
+
+export interface RunFlags {
+  readonly hub?: string;
+  readonly harness: string;
+  readonly provider?: string;
+  readonly template?: string;
+  readonly tier?: number;
+  readonly link?: string;
+  readonly thread?: string;
+  readonly branch?: string;
+  readonly egress?: string;
+  readonly model?: string;
+  readonly timeout?: number;
+  readonly local?: boolean;
+  readonly detach?: boolean;
+}
+
+/** `deco run`: dispatches, streams the events over any cut, leaves with the run's result. */
+export function run(words: readonly string[], flags: RunFlags): Command {
+  return async (context) => {
+    const prompt = await promptOf(words);
+    const target = flags.local ? localDaemon(context.env) : await findHub(context.env, flags.hub);
+    const runId = flags.local
+      ? await dispatchLocally(target, prompt, flags, context.signal)
+      : await dispatchRun(target, runBody(prompt, flags), context.signal);
+    if (flags.detach) {
+      context.out.result({ runId, status: "queued" }, () => runId);
+      return 0;
+    }
+    context.out.note(context.out.dim(`run ${runId}`));
+    return follow(context, target, runId, flags.local === true);
+  };
+}
+
+/** Dispatches through a hub; an Idempotency-Key makes a retry after a cut harmless. */
+export async function dispatchRun(
+  target: ApiTarget,
+  body: object,
+  signal: AbortSignal,
+): Promise<string> {
+  const headers = { "idempotency-key": randomUUID() };
+  const call = { method: "POST", path: "/api/runs", body, headers, signal };
+  const answer = await callApi(target, call).catch((thrown: unknown) => {
+    signal.throwIfAborted();
+    if (thrown instanceof DecoError && thrown.code === "hub_unreachable")
+      return callApi(target, call);
+    throw thrown;
+  });
+  const { runId } = asRecord(answer);
+  if (typeof runId === "string") return runId;
+  throw new DecoError("internal", "the hub's answer has no runId");
+}
+
+/** Exit code that a terminal event stands for. */
+export function exitCodeOf(event: RunEvent | undefined): number {
+  if (event === undefined) return 1;
+  const status = terminalStatus(event.type);
+  const { exitCode, code } = event.payload;
+  if (status === "completed") return exitCode === undefined || exitCode === 0 ? 0 : 1;
+  // The code's own exit, such as 7 for a capability that is missing.
+  return status === "failed" ? (DecoError.fromProblem({ code }).info.exit ?? 1) : 1;
+}
+
+/** The body of `POST /api/runs` that the flags ask for. */
+function runBody(prompt: string, flags: RunFlags): Record<string, unknown> {
+  const { harness, link, thread, branch } = flags;
+  return defined({ harness, prompt, link, thread, branch, ...sandboxAndOptions(flags) });
+}
+
+function sandboxAndOptions(flags: RunFlags): Record<string, unknown> {
+  const { provider, template, tier, egress, model, timeout } = flags;
+  const sandbox = defined({ provider, template, tier, egress });
+  const options = defined({ model, timeoutSeconds: timeout });
+  return {
+    ...(Object.keys(sandbox).length === 0 ? {} : { sandbox }),
+    ...(Object.keys(options).length === 0 ? {} : { options }),
+  };
+}
+
+async function dispatchLocally(
+  target: ApiTarget,
+  prompt: string,
+  flags: RunFlags,
+  signal: AbortSignal,
+): Promise<string> {
+  const runId = `run_${randomUUID()}`;
+  const { harness, thread, branch } = flags;
+  const rest = defined({ thread, branch, ...sandboxAndOptions(flags) });
+  const body = { runId, attempt: 1, harness, prompt, ...rest };
+  await callApi(target, { method: "POST", path: "/v1/runs", body, signal });
+  return runId;
+}
+
+/** Follows to the end. The first signal cancels the run and waits for its terminal event. */
+async function follow(
+  context: CommandContext,
+  target: ApiTarget,
+  runId: string,
+  local: boolean,
+): Promise<number> {
+  const { out, signal } = context;
+  const never = new AbortController();
+  const onSignal = () => {
+    out.note("cancelling the run; press again to leave at once");
+    const path = `${local ? "/v1" : "/api"}/runs/${runId}/cancel`;
+    const body = local ? { attempt: 1 } : {};
+    callApi(target, { method: "POST", path, body, signal: never.signal }).catch((thrown) =>
+      out.note(`could not cancel: ${DecoError.from(thrown).message}`),
+    );
+  };
+  signal.addEventListener("abort", onSignal, { once: true });
+  let last: RunEvent | undefined;
+  try {
+    const options = { runId, signal: never.signal, ...(local ? { attempt: 1 } : {}) };
+    const onCut = (error: DecoError) => out.note(out.dim(`  stream cut (${error.code}), resuming`));
+    for await (const event of followRun(target, { ...options, onCut })) {
+      last = event;
+      printEvent(out, event);
+    }
+  } finally {
+    signal.removeEventListener("abort", onSignal);
+  }
+  return exitCodeOf(last);
+}
+
+async function promptOf(words: readonly string[]): Promise<string> {
+  const prompt = words.length === 1 && words[0] === "-" ? await readStdin() : words.join(" ");
+  if (prompt.trim() !== "") return prompt;
+  throw new DecoError("usage", "the prompt is empty", { fix: "Run: deco run -- PROMPT" });
+}
+
+async function readStdin(): Promise<string> {
+  process.stdin.setEncoding("utf8");
+  let all = "";
+  for await (const chunk of process.stdin) all += String(chunk);
+  return all;
+}
+
+function defined(value: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(value).filter(([, field]) => field !== undefined));
+}
