@@ -1,0 +1,82 @@
+import { DecoError } from "../../protocol/errors.ts";
+import type { Db } from "../../storage/open-db.ts";
+import { integer } from "./row.ts";
+
+const VERSION = 1;
+
+/** Ended runs that the hub holds completely are forgotten after this long. */
+const KEEP_MS = 30 * 24 * 3600 * 1000;
+
+/**
+ * Makes or checks the journal's tables, and forgets what is old.
+ *
+ * `runs` is the ledger, one row per attempt; `events` holds what was not yet acknowledged;
+ * `cancels` remembers cancels of runs that may still be dispatched.
+ *
+ * @throws DecoError `storage_failed` when the file is damaged or was written by a newer version.
+ */
+export function prepareSchema(db: Db, path: string, now: number): void {
+  checkDamage(db, path);
+  const version = integer(db.prepare("PRAGMA user_version").get(), "user_version");
+  if (version > VERSION) {
+    throw new DecoError("storage_failed", `${path} was written by a newer version`, {
+      fix: "Update deco link, or move the file away to start with an empty journal.",
+    });
+  }
+  db.transaction(() => {
+    db.exec(TABLES);
+    db.prepare("DELETE FROM runs WHERE ended = 1 AND acked_seq = last_seq AND updated_at < ?").run(
+      now - KEEP_MS,
+    );
+    db.prepare("DELETE FROM cancels WHERE at < ?").run(now - KEEP_MS);
+  });
+}
+
+function checkDamage(db: Db, path: string): void {
+  const found = db.prepare("PRAGMA quick_check(1)").get()?.["quick_check"];
+  if (found === "ok") return;
+  throw new DecoError("storage_failed", `${path} is damaged: ${String(found)}`, {
+    fix: `Move ${path} away to start with an empty journal; unacknowledged events are lost.`,
+  });
+}
+
+const TABLES = `
+CREATE TABLE IF NOT EXISTS runs (
+  run_id TEXT NOT NULL,
+  attempt INTEGER NOT NULL,
+  body TEXT NOT NULL,
+  body_sha256 TEXT NOT NULL,
+  status TEXT NOT NULL,
+  ended INTEGER NOT NULL DEFAULT 0,
+  cancel_requested INTEGER NOT NULL DEFAULT 0,
+  handle TEXT,
+  provider TEXT,
+  harness_run_id TEXT,
+  phase TEXT NOT NULL DEFAULT 'queued',
+  harness_event_id TEXT,
+  last_seq INTEGER NOT NULL DEFAULT 0,
+  last_chain TEXT NOT NULL,
+  acked_seq INTEGER NOT NULL DEFAULT 0,
+  acked_chain TEXT NOT NULL,
+  bytes INTEGER NOT NULL DEFAULT 0,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  PRIMARY KEY (run_id, attempt)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS events (
+  run_id TEXT NOT NULL,
+  attempt INTEGER NOT NULL,
+  seq INTEGER NOT NULL,
+  type TEXT NOT NULL,
+  data TEXT NOT NULL,
+  harness_event_id TEXT,
+  chain TEXT NOT NULL,
+  PRIMARY KEY (run_id, attempt, seq)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS cancels (
+  run_id TEXT PRIMARY KEY,
+  attempt INTEGER NOT NULL,
+  at INTEGER NOT NULL
+) WITHOUT ROWID;
+PRAGMA user_version = ${VERSION};
+`;
