@@ -232,6 +232,9 @@ export const ERRORS = {
     retryable: true,
   }),
   harness_failed: e(502, "The harness failed", "See the run's events for its own words."),
+  harness_restarted: e(502, "harnessd restarted during the run", "Start the run again.", {
+    retryable: true,
+  }),
   harness_missing: e(409, "The harness is not in this sandbox's image", "Run `deco image build`.", {
     exit: 7,
   }),

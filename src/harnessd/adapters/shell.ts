@@ -1,0 +1,63 @@
+import { randomUUID } from "node:crypto";
+import { DecoError } from "../../protocol/errors.ts";
+import { startChild } from "../child.ts";
+import { followOutput } from "../follow-output.ts";
+import { TextTail } from "../output.ts";
+import type { Adapter, AdapterContext, Completed } from "./adapter.ts";
+
+/** How much of the output the closing events repeat, in characters. */
+const OUTPUT_TAIL = 64 * 1024;
+
+/** Runs the prompt as `sh -c PROMPT` in the workspace. */
+export function shellAdapter(): Adapter {
+  return {
+    name: "shell",
+    availability: () => Promise.resolve({ name: "shell", available: true }),
+    run: runShell,
+  };
+}
+
+async function runShell(context: AdapterContext): Promise<Completed> {
+  const call = { callId: `call_${randomUUID()}`, tool: "shell" };
+  const command = context.request.prompt;
+  context.emit("tool.call.started", { ...call, arguments: { command } });
+  const startedAt = performance.now();
+  const tail = new TextTail(OUTPUT_TAIL);
+  const completed = (more: Record<string, unknown>) => {
+    const durationMs = Math.round(performance.now() - startedAt);
+    context.emit("tool.call.completed", { ...call, output: tail.toString(), durationMs, ...more });
+  };
+  try {
+    const child = await startChild({
+      command: "sh",
+      args: ["-c", command],
+      cwd: context.workspace,
+      env: context.env,
+    });
+    context.started(child.pid);
+    const { code, signal } = await followOutput(child, async (stream, content) => {
+      tail.push(content);
+      context.emit("tool.output.delta", { callId: call.callId, stream, content });
+      await context.room();
+    });
+    if (context.signal.aborted) {
+      throw new DecoError("harness_failed", "the run was ended", {
+        extensions: { exitCode: code },
+      });
+    }
+    if (code === 0) {
+      completed({ exitCode: 0 });
+      return { output: tail.toString(), exitCode: 0 };
+    }
+    const detail = signal === undefined ? `exit code ${code}` : `ended by ${signal} (${code})`;
+    throw new DecoError("harness_failed", detail, {
+      extensions: { exitCode: code, output: tail.toString() },
+    });
+  } catch (error) {
+    const failure = DecoError.from(error, "harness_failed");
+    const { exitCode } = failure.extensions;
+    const reason = context.signal.aborted ? "ended from outside" : failure.message;
+    completed({ error: reason, ...(exitCode === undefined ? {} : { exitCode }) });
+    throw failure;
+  }
+}

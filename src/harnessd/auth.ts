@@ -1,0 +1,46 @@
+import { createHash, timingSafeEqual } from "node:crypto";
+import { readFile, unlink } from "node:fs/promises";
+import type { IncomingHttpHeaders } from "node:http";
+import { DecoError } from "../protocol/errors.ts";
+
+/** Checks the bearer token of a request. */
+export type Authorize = (headers: IncomingHttpHeaders) => boolean;
+
+/**
+ * Reads the token file and deletes it, so that nothing started later can read it.
+ *
+ * @throws usage when there is none and running without one was not allowed
+ */
+export async function takeToken(path: string, optional: boolean): Promise<string | undefined> {
+  const text = await readFile(path, "utf8").catch(() => "");
+  const token = text.trim();
+  if (token === "") {
+    if (optional) return undefined;
+    throw new DecoError("usage", `no token in ${path}`, {
+      fix: "Write one there, or set HARNESS_ALLOW_UNAUTHENTICATED=1.",
+    });
+  }
+  await unlink(path);
+  return token;
+}
+
+/**
+ * The token stands in `authorization: Bearer …` or, so that a proxied program can have an
+ * Authorization header of its own, in `x-harness-token`.
+ */
+export function bearerCheck(token: string | undefined): Authorize {
+  if (token === undefined) return () => true;
+  const expected = digest(token);
+  return (headers) => {
+    const given = headers["x-harness-token"] ?? bearer(headers.authorization);
+    return typeof given === "string" && timingSafeEqual(digest(given), expected);
+  };
+}
+
+function bearer(header: string | undefined): string | undefined {
+  return /^Bearer +(\S+)$/i.exec(header ?? "")?.[1];
+}
+
+function digest(text: string): Buffer {
+  return createHash("sha256").update(text).digest();
+}

@@ -1,0 +1,168 @@
+import { randomUUID } from "node:crypto";
+import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import { DecoError } from "../protocol/errors.ts";
+import type { Adapter } from "./adapters/adapter.ts";
+import { EventLog } from "./event-log.ts";
+import { HARNESSES, type HarnessName, type RunRequest } from "./requests.ts";
+import { type ActiveRun, failedPayload, startRun } from "./run.ts";
+import { applyEvent, newRunState, type RunState } from "./run-state.ts";
+
+/** What is kept of a run's request; never its environment or model token. */
+const RunRecord = z.object({
+  id: z.string(),
+  prompt: z.string(),
+  harness: z.enum(HARNESSES),
+  model: z.string().optional(),
+  /** RFC 3339, UTC. */
+  createdAt: z.string(),
+});
+type RunRecord = Readonly<z.infer<typeof RunRecord>>;
+
+/** A run, going on or ended. */
+export interface Run {
+  readonly record: RunRecord;
+  readonly state: RunState;
+  readonly log: EventLog;
+  /** Absent when it ended, or was ended by a restart of harnessd. */
+  active?: ActiveRun;
+}
+
+export interface RunsOptions {
+  readonly dataDir: string;
+  readonly workspace: string;
+  readonly baseEnv: Readonly<Record<string, string>>;
+  readonly adapters: ReadonlyMap<HarnessName, Adapter>;
+  readonly maxLogBytes: number;
+  readonly sweep: boolean;
+  modelBaseUrl(): Promise<string>;
+  readonly now?: () => Date;
+}
+
+/** Ended runs beyond this number are forgotten, oldest first. */
+const MAX_ENDED_RUNS = 200;
+
+/** The runs of this sandbox, on disk under one folder each. */
+export class Runs implements AsyncDisposable {
+  readonly #options: RunsOptions;
+  readonly #now: () => Date;
+  readonly #runs = new Map<string, Run>();
+
+  private constructor(options: RunsOptions) {
+    this.#options = options;
+    this.#now = options.now ?? (() => new Date());
+  }
+
+  /** Reads what an earlier harnessd left; its unended runs end here with `harness_restarted`. */
+  static async open(options: RunsOptions): Promise<Runs> {
+    const runs = new Runs(options);
+    await mkdir(options.dataDir, { recursive: true, mode: 0o700 });
+    const found: RunRecord[] = [];
+    for (const id of await readdir(options.dataDir)) {
+      const text = await readFile(join(options.dataDir, id, "run.json"), "utf8").catch(() => "");
+      const record = parseRecord(text);
+      if (record?.id === id) found.push(record);
+    }
+    found.sort((a, b) => (a.createdAt < b.createdAt ? -1 : 1));
+    for (const record of found) await runs.#reopen(record);
+    return runs;
+  }
+
+  get(id: string): Run | undefined {
+    return this.#runs.get(id);
+  }
+
+  /** Oldest first. */
+  list(): Run[] {
+    return [...this.#runs.values()];
+  }
+
+  /** Starts a run. @throws storage_failed */
+  async create(request: RunRequest): Promise<Run> {
+    const { harness, model, prompt } = request;
+    const adapter = this.#options.adapters.get(harness);
+    if (!adapter) throw new DecoError("unknown_harness", `no adapter for ${harness}`);
+    await this.#forgetOldest();
+    const id = `run_${randomUUID()}`;
+    const createdAt = this.#now().toISOString();
+    const record: RunRecord = { id, prompt, harness, createdAt, ...(model ? { model } : {}) };
+    const run = await this.#store(record).catch((error: unknown) => {
+      throw DecoError.from(error, "storage_failed");
+    });
+    this.#runs.set(id, run);
+    const { workspace, baseEnv } = this.#options;
+    run.active = startRun({
+      runId: id,
+      request,
+      adapter,
+      log: run.log,
+      workspace,
+      baseEnv,
+      modelBaseUrl: () => this.#options.modelBaseUrl(),
+      ownsSandbox: () => this.#options.sweep && this.#active().length <= 1,
+    });
+    void run.active.ended.then(() => delete run.active);
+    return run;
+  }
+
+  /** Cancels all runs and waits for their terminal events. */
+  async cancelAll(): Promise<void> {
+    const active = this.#active();
+    for (const run of active) run.cancel();
+    await Promise.all(active.map((run) => run.ended));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.cancelAll();
+    for (const run of this.#runs.values()) await run.log[Symbol.asyncDispose]();
+  }
+
+  #active(): ActiveRun[] {
+    return this.list().flatMap((run) => run.active ?? []);
+  }
+
+  async #store(record: RunRecord): Promise<Run> {
+    const folder = join(this.#options.dataDir, record.id);
+    await mkdir(folder, { mode: 0o700 });
+    await writeFile(join(folder, "run.json"), JSON.stringify(record), { mode: 0o600, flush: true });
+    return await this.#openLog(record);
+  }
+
+  async #openLog(record: RunRecord): Promise<Run> {
+    const state = newRunState(record.createdAt);
+    const log = await EventLog.open({
+      path: join(this.#options.dataDir, record.id, "events.log"),
+      runId: record.id,
+      maxBytes: this.#options.maxLogBytes,
+      now: this.#now,
+      onEvent: (event) => applyEvent(state, event),
+    });
+    return { record, state, log };
+  }
+
+  async #reopen(record: RunRecord): Promise<void> {
+    const run = await this.#openLog(record);
+    this.#runs.set(record.id, run);
+    if (run.log.ended) return;
+    const failure = new DecoError("harness_restarted", "harnessd was restarted during the run");
+    await run.log.end("run.failed", failedPayload(failure));
+  }
+
+  async #forgetOldest(): Promise<void> {
+    const ended = this.list().filter((run) => run.active === undefined);
+    for (const run of ended.slice(0, Math.max(0, ended.length - MAX_ENDED_RUNS))) {
+      this.#runs.delete(run.record.id);
+      await run.log[Symbol.asyncDispose]();
+      await rm(join(this.#options.dataDir, run.record.id), { recursive: true, force: true });
+    }
+  }
+}
+
+function parseRecord(text: string): RunRecord | undefined {
+  try {
+    return RunRecord.parse(JSON.parse(text));
+  } catch {
+    return undefined;
+  }
+}
