@@ -1,0 +1,110 @@
+import { createHash, randomBytes } from "node:crypto";
+import { chmod, chown, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import { DecoError } from "../protocol/errors.ts";
+
+/** What the daemon keeps of one sandbox, outside of what the sandbox sees. */
+export const SandboxRecord = z.object({
+  handle: z.string(),
+  provider: z.string(),
+  token: z.string(),
+  createdAt: z.string(),
+  specHash: z.string(),
+  /** Owner of harnessd's socket as this machine sees it. */
+  uid: z.int(),
+  /** The harness adapters that harnessd named when it became ready. */
+  harnesses: z.array(z.string()).default([]),
+  /** Driver's own facts (pid, start time, …). */
+  extra: z.record(z.string(), z.unknown()).default({}),
+});
+export type SandboxRecord = z.infer<typeof SandboxRecord>;
+
+/** Longest path of a unix socket on macOS, the shorter of all (sun_path, 104 with its zero). */
+const SOCKET_PATH_BYTES = 103;
+
+/**
+ * The directories of one sandbox under the daemon's run root:
+ *
+ * ```
+ * <run root>/<10 hex digits of the handle's hash>/   0711, the daemon's
+ *   sandbox.json   0600, SandboxRecord
+ *   run/           /run/deco inside: harnessd.sock, model.sock, token; owned by the sandbox's uid
+ * ```
+ */
+export interface RunDir {
+  readonly base: string;
+  readonly run: string;
+  readonly record: string;
+}
+
+export function runDirOf(runRoot: string, handle: string): RunDir {
+  const name = createHash("sha256").update(handle).digest("hex").slice(0, 10);
+  const base = join(runRoot, name);
+  const run = join(base, "run");
+  const bytes = Buffer.byteLength(join(run, "harnessd.sock"));
+  if (bytes > SOCKET_PATH_BYTES) {
+    throw new DecoError("isolation_unavailable", `${run} is too long for a unix socket's path`, {
+      fix: "Use a shorter DECO_HOME or XDG_RUNTIME_DIR.",
+    });
+  }
+  return { base, run, record: join(base, "sandbox.json") };
+}
+
+/** 32 random bytes, base64url: harnessd's bearer token. */
+export const newToken = () => randomBytes(32).toString("base64url");
+
+/**
+ * Makes the directory that the sandbox sees, with harnessd's token in it.
+ *
+ * @param uid owner inside; chown needs root, else it must be the daemon's own.
+ */
+export async function makeRunDir(dir: RunDir, o: { uid: number; token: string }): Promise<void> {
+  await mkdir(dir.base, { recursive: true, mode: 0o711 });
+  await chmod(dir.base, 0o711);
+  await mkdir(dir.run, { mode: 0o700 });
+  const token = join(dir.run, "token");
+  await writeFile(token, o.token, { mode: 0o600, flag: "wx" });
+  if (process.getuid?.() === 0) {
+    await chown(token, o.uid, o.uid);
+    await chown(dir.run, o.uid, o.uid);
+  }
+}
+
+/** Written whole or not at all: a daemon that dies in between finds the old one. */
+export async function writeRecord(dir: RunDir, record: SandboxRecord): Promise<void> {
+  const work = `${dir.record}.${randomBytes(4).toString("hex")}`;
+  await writeFile(work, JSON.stringify(record), { mode: 0o600 });
+  await rename(work, dir.record);
+}
+
+export async function readRecord(dir: RunDir): Promise<SandboxRecord | undefined> {
+  const text = await readFile(dir.record, "utf8").catch(() => undefined);
+  if (text === undefined) return undefined;
+  try {
+    return SandboxRecord.parse(JSON.parse(text));
+  } catch {
+    return undefined;
+  }
+}
+
+/** Every readable record under the run root. */
+export async function listRecords(runRoot: string): Promise<SandboxRecord[]> {
+  const names = await readdir(runRoot).catch(() => []);
+  const records: SandboxRecord[] = [];
+  for (const name of names) {
+    const base = join(runRoot, name);
+    const record = await readRecord({
+      base,
+      run: join(base, "run"),
+      record: join(base, "sandbox.json"),
+    });
+    if (record !== undefined) records.push(record);
+  }
+  return records;
+}
+
+/** Removes everything of the sandbox on disk; links inside are not followed. */
+export async function removeRunDir(dir: RunDir): Promise<void> {
+  await rm(dir.base, { recursive: true, force: true });
+}
