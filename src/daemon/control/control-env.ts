@@ -1,0 +1,19 @@
+import type { Duplex } from "node:stream";
+
+/** What the transport gives beside the request (`c.env` in handlers). */
+export interface ControlEnv {
+  /** There for upgrades only: sends the head (101) and gives the raw connection. */
+  readonly tunnelUpgrade?: ((head: UpgradeHead) => Duplex) | undefined;
+  /** Called by handlers whose answer is a stream: it is passed on as it is, unsigned. */
+  readonly markStream?: () => void;
+}
+
+export interface UpgradeHead {
+  readonly status: number;
+  readonly headers: Headers;
+}
+
+/** A control plane, signed or not: an answer for a request. */
+export interface ControlFetch {
+  fetch(request: Request, env?: ControlEnv): Promise<Response>;
+}

@@ -1,0 +1,94 @@
+import { DecoError } from "../protocol/errors.ts";
+import type { ProviderName, SandboxSpec } from "../protocol/messages.ts";
+import type { HarnessEndpoint, SandboxInfo, SandboxProvider } from "../sandbox/provider.ts";
+
+/** All sandboxes of this laptop, whichever provider made them. */
+export interface Sandboxes {
+  /** @throws what the provider throws; `isolation_unavailable` without a provider. */
+  ensure(
+    handle: string,
+    spec: SandboxSpec,
+    signal: AbortSignal,
+  ): Promise<{ info: SandboxInfo; created: boolean }>;
+  list(signal: AbortSignal): Promise<SandboxInfo[]>;
+  /** @throws sandbox_not_found */
+  inspect(handle: string, signal: AbortSignal): Promise<SandboxInfo>;
+  /** Gone already is success. @throws sandbox_busy while a run is active in it, unless forced. */
+  remove(handle: string, o: { force: boolean }, signal: AbortSignal): Promise<void>;
+  /** @throws sandbox_not_found */
+  endpoint(handle: string, signal: AbortSignal): Promise<HarnessEndpoint>;
+}
+
+export interface SandboxesOptions {
+  readonly providers: ReadonlyMap<ProviderName, SandboxProvider>;
+  /** Makes a sandbox as a run would: same choice of provider, same checks, same model socket. */
+  readonly ensure: (handle: string, spec: SandboxSpec, signal: AbortSignal) => Promise<SandboxInfo>;
+  /** Whether this provider may hold sandboxes of ours: one that never worked here can't. */
+  readonly mayHold: (name: ProviderName) => boolean;
+  /** Whether a run that has not ended uses this sandbox. */
+  readonly busy: (handle: string) => boolean;
+}
+
+export function createSandboxes(options: SandboxesOptions): Sandboxes {
+  const { providers, ensure, busy } = options;
+  const find = (handle: string, signal: AbortSignal) => findSandbox(options, handle, signal);
+  return {
+    async ensure(handle, spec, signal) {
+      const before = await find(handle, signal);
+      const info = await ensure(handle, spec, signal);
+      return { info, created: before === undefined };
+    },
+    list: async (signal) => {
+      const lists = await Promise.allSettled([...providers.values()].map((p) => p.list(signal)));
+      signal.throwIfAborted();
+      return lists.flatMap((list) => (list.status === "fulfilled" ? list.value : []));
+    },
+    async inspect(handle, signal) {
+      return existing(await find(handle, signal), handle).info;
+    },
+    async remove(handle, { force }, signal) {
+      if (busy(handle) && !force) {
+        throw new DecoError("sandbox_busy", `a run is active in ${handle}`);
+      }
+      const found = await find(handle, signal);
+      await found?.provider.remove(handle, signal);
+    },
+    async endpoint(handle, signal) {
+      const { provider } = existing(await find(handle, signal), handle);
+      return provider.endpoint(handle, signal);
+    },
+  };
+}
+
+interface Found {
+  readonly provider: SandboxProvider;
+  readonly info: SandboxInfo;
+}
+
+/**
+ * Asks every provider. One that does not answer hides no other's sandbox, but it makes "there is
+ * none" unknown, which is an error, not a fact (LESSONS 27).
+ */
+async function findSandbox(
+  { providers, mayHold }: SandboxesOptions,
+  handle: string,
+  signal: AbortSignal,
+): Promise<Found | undefined> {
+  const asked = [...providers.values()];
+  const looks = await Promise.allSettled(asked.map((p) => p.inspect(handle, signal)));
+  signal.throwIfAborted();
+  for (const [index, provider] of asked.entries()) {
+    const look = looks[index];
+    if (look?.status === "fulfilled" && look.value) return { provider, info: look.value };
+  }
+  for (const [index, { name }] of asked.entries()) {
+    const look = looks[index];
+    if (look?.status === "rejected" && mayHold(name)) throw DecoError.from(look.reason);
+  }
+  return undefined;
+}
+
+function existing(found: Found | undefined, handle: string): Found {
+  if (found !== undefined) return found;
+  throw new DecoError("sandbox_not_found", `no sandbox ${handle} here`);
+}
