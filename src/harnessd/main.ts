@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { claudeAdapter } from "./adapters/claude-code.ts";
 import { shellAdapter } from "./adapters/shell.ts";
 import { createApp } from "./app.ts";
 import { bearerCheck, takeToken } from "./auth.ts";
@@ -17,7 +18,7 @@ async function main(config: HarnessdConfig): Promise<void> {
   const token = await takeToken(config.tokenFile, config.allowUnauthenticated);
   const authorize = bearerCheck(token);
   const forwarder = new ModelForwarder(config.modelUpstream);
-  const adapters = [shellAdapter()];
+  const adapters = [shellAdapter(), claudeAdapter({ path: config.baseEnv["PATH"] ?? "" })];
   const runs = await Runs.open({
     dataDir: config.dataDir,
     workspace: config.workspace,

@@ -54,3 +54,35 @@ export class TextTail {
     return /^[\uDC00-\uDFFF]/.test(cut) ? cut.slice(1) : cut;
   }
 }
+
+/** Cuts text that comes in pieces into lines; a line over the limit is dropped whole. */
+export class LineSplitter {
+  readonly #limit: number;
+  #parts: string[] = [];
+  #length = 0;
+
+  /** @param limit most characters of one line */
+  constructor(limit: number = 16 * 1024 * 1024) {
+    this.#limit = limit;
+  }
+
+  /** The lines that this piece completes. What follows the last newline waits for the next one. */
+  push(text: string): string[] {
+    const [first = "", ...others] = text.split("\n");
+    this.#add(first);
+    const lines: string[] = [];
+    for (const next of others) {
+      if (this.#length <= this.#limit) lines.push(this.#parts.join(""));
+      this.#parts = [];
+      this.#length = 0;
+      this.#add(next);
+    }
+    return lines.filter((line) => line !== "");
+  }
+
+  #add(text: string): void {
+    this.#length += text.length;
+    if (this.#length <= this.#limit) this.#parts.push(text);
+    else this.#parts = [];
+  }
+}
