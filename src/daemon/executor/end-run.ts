@@ -1,0 +1,127 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { DecoError } from "../../protocol/errors.ts";
+import type { HarnessEvent } from "../../sandbox/harness-client.ts";
+import type { JournalDraft } from "../journal.ts";
+import type { LiveRun } from "./live-run.ts";
+import type { ExecutorParts } from "./parts.ts";
+import { proveGone } from "./prove-gone.ts";
+import { takeReceipt } from "./receipt.ts";
+import { failurePayload, harnessFailure, LegError } from "./run-failure.ts";
+import { stopReason } from "./run-stop.ts";
+
+/** How a run's own work came to its end. */
+export type RunOutcome =
+  | { readonly type: "harness"; readonly event: HarnessEvent }
+  | { readonly type: "error"; readonly error: unknown };
+
+/** After a failure the processes are ended, too, but an engine that is down can't delay the news. */
+const CLEAN_UP_MS = 10_000;
+const DISK_RETRY_IN_MS = 1000;
+
+/** Journals the one terminal event, after the daemon's own look. None when the daemon leaves. */
+export async function endRun(
+  parts: ExecutorParts,
+  live: LiveRun,
+  outcome: RunOutcome,
+): Promise<void> {
+  const { runId, attempt } = live.dispatch;
+  if (stopReason(live.signal) === "leaving") return;
+  // The token dies before the end is told: whoever reads the end may rely on it.
+  parts.modelProxy.revoke(runId);
+  const terminal = await terminalEvent(parts, live, outcome);
+  for (;;) {
+    parts.leaving.throwIfAborted();
+    try {
+      parts.journal.append(runId, attempt, [terminal]);
+      return;
+    } catch (error) {
+      parts.log.error({ err: error, runId }, "the run's end is not on disk; again in 1 s");
+      await sleep(DISK_RETRY_IN_MS, undefined, { signal: parts.leaving });
+    }
+  }
+}
+
+async function terminalEvent(
+  parts: ExecutorParts,
+  live: LiveRun,
+  outcome: RunOutcome,
+): Promise<JournalDraft> {
+  const reason = stopReason(live.signal);
+  if (reason === "cancelled" || reason === "superseded")
+    return await cancelled(parts, live, reason);
+  if (reason === "timeout") return await failed(parts, live, timedOut(live));
+  if (outcome.type === "error") return await failed(parts, live, outcome.error);
+  const { event } = outcome;
+  switch (event.type) {
+    case "run.completed":
+      return await completed(parts, live, event).catch((error) => failed(parts, live, error));
+    case "run.cancelled":
+      return await cancelled(parts, live, "cancelled");
+    default:
+      return failedEvent(harnessFailure(event.payload), undefined);
+  }
+}
+
+async function completed(
+  parts: ExecutorParts,
+  live: LiveRun,
+  { payload }: HarnessEvent,
+): Promise<JournalDraft> {
+  const { output, exitCode } = payload;
+  const receipt = await takeReceipt(parts, live);
+  const usage = parts.modelProxy.usage(live.dispatch.runId);
+  return {
+    type: "run.completed",
+    payload: {
+      output: typeof output === "string" ? output : "",
+      ...(typeof exitCode === "number" ? { exitCode } : {}),
+      ...(usage.requests > 0 ? { usage } : {}),
+      receipt,
+    },
+  };
+}
+
+async function cancelled(
+  parts: ExecutorParts,
+  live: LiveRun,
+  reason: "cancelled" | "superseded",
+): Promise<JournalDraft> {
+  if (live.touched) await proveGone(goneOptions(parts, live, parts.leaving));
+  const why = reason === "superseded" ? { reason } : {};
+  return { type: "run.cancelled", payload: { processesLeft: 0, ...why } };
+}
+
+async function failed(parts: ExecutorParts, live: LiveRun, error: unknown): Promise<JournalDraft> {
+  parts.log.warn({ err: error, runId: live.dispatch.runId }, "the run failed");
+  return failedEvent(error, live.told ? await cleanUp(parts, live) : undefined);
+}
+
+function failedEvent(error: unknown, processesLeft: number | undefined): JournalDraft {
+  const left = processesLeft === undefined ? {} : { processesLeft };
+  return { type: "run.failed", payload: { ...failurePayload(error), ...left } };
+}
+
+/** Zero when it is proven, undefined when nobody could look in time. */
+async function cleanUp(parts: ExecutorParts, live: LiveRun): Promise<number | undefined> {
+  const signal = AbortSignal.any([parts.leaving, AbortSignal.timeout(CLEAN_UP_MS)]);
+  try {
+    await proveGone(goneOptions(parts, live, signal));
+    return 0;
+  } catch (error) {
+    parts.leaving.throwIfAborted();
+    parts.log.warn({ err: error, handle: live.handle }, "processes of a failed run may be left");
+    return undefined;
+  }
+}
+
+function goneOptions({ sandboxes, log }: ExecutorParts, live: LiveRun, leaving: AbortSignal) {
+  return { provider: live.provider, handle: live.handle, sandboxes, log, leaving };
+}
+
+function timedOut({ dispatch }: LiveRun): LegError {
+  const seconds = dispatch.options?.timeoutSeconds ?? 0;
+  return new LegError(
+    "harness",
+    new DecoError("budget_exceeded", `it took longer than ${seconds} s`),
+  );
+}

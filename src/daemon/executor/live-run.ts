@@ -1,0 +1,48 @@
+import type { DispatchRun, ProviderName } from "../../protocol/messages.ts";
+import type { HarnessClient } from "../../sandbox/harness-client.ts";
+import type { SandboxInfo, SandboxProvider } from "../../sandbox/provider.ts";
+import { RunStopped, type StopReason } from "./run-stop.ts";
+
+/** One attempt that this process works on. */
+export interface LiveRun {
+  readonly dispatch: DispatchRun;
+  readonly provider: SandboxProvider;
+  readonly handle: string;
+  /** Aborted with a {@link RunStopped}; the first reason stays. */
+  readonly signal: AbortSignal;
+  readonly stop: (reason: StopReason) => void;
+  /** Resolves when the loop has ended, with or without a terminal event. Never rejects. */
+  done: Promise<void>;
+  /** Whether the sandbox may exist: from then on an end is proven by a look at it. */
+  touched: boolean;
+  /** Whether harnessd may have been told to start: from then on processes may be left. */
+  told: boolean;
+  sandbox?: SandboxInfo;
+  harness?: { readonly client: HarnessClient; readonly runId: string };
+}
+
+export function newLiveRun(
+  dispatch: DispatchRun,
+  provider: SandboxProvider,
+  handle: string,
+): LiveRun {
+  const controller = new AbortController();
+  return {
+    dispatch,
+    provider,
+    handle,
+    signal: controller.signal,
+    stop: (reason) => controller.abort(new RunStopped(reason)),
+    done: Promise.resolve(),
+    touched: false,
+    told: false,
+  };
+}
+
+/** How `active()` shows it. */
+export interface ActiveRun {
+  readonly runId: string;
+  readonly attempt: number;
+  readonly handle: string;
+  readonly provider: ProviderName;
+}

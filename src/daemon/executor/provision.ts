@@ -1,0 +1,39 @@
+import { DecoError } from "../../protocol/errors.ts";
+import type { SandboxSpec } from "../../protocol/messages.ts";
+import type { SandboxInfo } from "../../sandbox/provider.ts";
+import type { LiveRun } from "./live-run.ts";
+import type { ExecutorParts } from "./parts.ts";
+import { LegError } from "./run-failure.ts";
+
+/** Makes or finds the run's sandbox, telling each stage; then says where the run is. */
+export async function provision(parts: ExecutorParts, live: LiveRun): Promise<SandboxInfo> {
+  const { journal, sandboxes, now } = parts;
+  const { dispatch, provider, handle, signal } = live;
+  const { runId, attempt, thread, harness } = dispatch;
+  const since = now();
+  const info = await sandboxes.ensure({
+    provider,
+    handle,
+    spec: sandboxSpec(dispatch.sandbox ?? {}),
+    harness,
+    ...(thread === undefined ? {} : { thread }),
+    onStage: (stage) => {
+      journal.append(runId, attempt, [{ type: "sandbox.provisioning", payload: { stage } }]);
+    },
+    signal,
+  });
+  if (info.harnesses.length > 0 && !info.harnesses.includes(harness)) {
+    const offered = info.harnesses.join(", ");
+    const detail = `sandbox ${handle} can run ${offered}, not ${harness}`;
+    throw new LegError("sandbox", new DecoError("harness_missing", detail));
+  }
+  const { image, readyMs = now() - since, stages = {}, id, confined } = info;
+  const ready = { handle, provider: provider.name, image, readyMs, stages, id, confined };
+  journal.append(runId, attempt, [{ type: "sandbox.ready", payload: ready }]);
+  return info;
+}
+
+/** The run's environment goes to its harness: it must not make the sandbox another one. */
+function sandboxSpec({ env: _env, ...spec }: SandboxSpec): SandboxSpec {
+  return spec;
+}

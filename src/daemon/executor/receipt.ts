@@ -1,0 +1,69 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { DecoError } from "../../protocol/errors.ts";
+import type { SandboxInfo } from "../../sandbox/provider.ts";
+import type { LiveRun } from "./live-run.ts";
+import type { ExecutorParts } from "./parts.ts";
+import { LegError } from "./run-failure.ts";
+
+/** Where a run ran, by the daemon's own look at the engine (LESSONS 25). */
+export interface Receipt {
+  readonly provider: string;
+  readonly handle: string;
+  readonly id: string;
+  readonly image?: string;
+  readonly imageId?: string;
+  readonly startedAt: string;
+  readonly confined: boolean;
+  /** Processes besides init and harnessd; null when the engine did not answer. */
+  readonly processesLeft: number | null;
+}
+
+const TRIES = 3;
+const CALL_MS = 5000;
+
+/**
+ * Looks at the run's sandbox once more.
+ *
+ * @throws LegError sandbox_lost, when it is not the one that the run was started in
+ */
+export async function takeReceipt(parts: ExecutorParts, live: LiveRun): Promise<Receipt> {
+  for (let round = 1; round <= TRIES; round++) {
+    try {
+      return await look(parts, live);
+    } catch (error) {
+      parts.leaving.throwIfAborted();
+      if (error instanceof LegError) throw error;
+      parts.log.warn({ err: error, handle: live.handle }, "could not look at the sandbox; again");
+      await sleep(100 * round, undefined, { signal: parts.leaving });
+    }
+  }
+  if (live.sandbox) return receiptOf(live.sandbox, null);
+  throw new LegError("sandbox", new DecoError("sandbox_lost", "nobody saw the sandbox"));
+}
+
+async function look(parts: ExecutorParts, live: LiveRun): Promise<Receipt> {
+  const { provider, handle, sandbox } = live;
+  const signal = AbortSignal.any([parts.leaving, AbortSignal.timeout(CALL_MS)]);
+  const info = await provider.inspect(handle, signal);
+  const same = info?.id === sandbox?.id && info?.startedAt === sandbox?.startedAt;
+  if (!info || info.status === "stopped" || (sandbox && !same)) {
+    const detail = `sandbox ${handle} is not the one any more in which the run was started`;
+    throw new LegError("sandbox", new DecoError("sandbox_lost", detail));
+  }
+  if (info.status === "unknown") throw new Error("the engine does not know its state");
+  return receiptOf(info, await provider.processesLeft(handle, signal));
+}
+
+function receiptOf(info: SandboxInfo, processesLeft: number | null): Receipt {
+  const { provider, handle, id, image, imageId, startedAt, confined } = info;
+  return {
+    provider,
+    handle,
+    id,
+    ...(image === undefined ? {} : { image }),
+    ...(imageId === undefined ? {} : { imageId }),
+    startedAt,
+    confined,
+    processesLeft,
+  };
+}

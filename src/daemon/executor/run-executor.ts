@@ -1,0 +1,283 @@
+import { DecoError } from "../../protocol/errors.ts";
+import type { DispatchRun, HarnessName, ProviderName, RunState } from "../../protocol/messages.ts";
+import type { SandboxProvider } from "../../sandbox/provider.ts";
+import type { Journal, RunRecord } from "../journal.ts";
+import type { Log } from "../log.ts";
+import { admit } from "./admission.ts";
+import { handleOf } from "./handle-of.ts";
+import { type ActiveRun, type LiveRun, newLiveRun } from "./live-run.ts";
+import type { ExecutorParts, RunModelAccess } from "./parts.ts";
+import { adoptRun, performRun } from "./perform-run.ts";
+import { RunSlots } from "./run-slots.ts";
+import { createSandboxHost, type SandboxHost } from "./sandbox-host.ts";
+
+export interface ExecutorOptions {
+  readonly journal: Journal;
+  readonly providers: ReadonlyMap<ProviderName, SandboxProvider>;
+  /** The provider for runs that name none, or why there is none. */
+  readonly defaultProvider: () => ProviderName | DecoError;
+  /** Why a provider can't be used now, by the newest probe. Absent: every one can. */
+  readonly checkProvider?: (name: ProviderName) => DecoError | undefined;
+  readonly modelProxy: RunModelAccess;
+  readonly limits: { readonly maxRuns: number };
+  /** Harnesses that may be dispatched; shell and claude-code when absent. */
+  readonly harnesses?: readonly HarnessName[];
+  readonly instanceId: string;
+  readonly log: Log;
+  readonly now?: () => number;
+}
+
+/** Runs what is dispatched, each step journaled; the hub and the tunnel need not be there. */
+export interface Executor {
+  /** Sandboxes with their model socket, for routes that make and remove them as well. */
+  readonly sandboxes: SandboxHost;
+  /**
+   * Enters a run into the ledger and starts it; the same dispatch again attaches.
+   *
+   * @throws unknown_harness, capability_missing, isolation_unavailable, run_conflict,
+   * attempt_stale, draining, and why no provider can be used
+   */
+  dispatch(body: DispatchRun): RunState;
+  /** Durable when it returns, also for a run that was not dispatched yet. @throws attempt_stale */
+  cancel(runId: string, attempt?: number): void;
+  /** @throws run_not_found, attempt_stale, run_not_waiting, harness_unreachable */
+  input(runId: string, attempt: number, text: string, signal: AbortSignal): Promise<void>;
+  approve(
+    runId: string,
+    attempt: number,
+    decision: { callId?: string },
+    signal: AbortSignal,
+  ): Promise<void>;
+  deny(
+    runId: string,
+    attempt: number,
+    decision: { callId?: string; reason?: string },
+    signal: AbortSignal,
+  ): Promise<void>;
+  /** After a start: goes on with, ends or fails what was left unfinished. Call once, at first. */
+  resumeAll(): void;
+  /** Runs that this process works on, waiting ones included. */
+  active(): ActiveRun[];
+  /** Whether a run works, or waits to work, in this sandbox. */
+  isBusy(handle: string): boolean;
+  /** Takes no new runs; resolves when all have ended or the grace is over, with what is left. */
+  drain(graceMs: number): Promise<number>;
+  /** Cancels every run, durably, and resolves when each has its terminal event. */
+  cancelAll(): Promise<void>;
+  /** Puts every run down as it is, to be adopted by the next daemon. */
+  close(): Promise<void>;
+}
+
+const DEFAULT_HARNESSES: readonly HarnessName[] = ["shell", "claude-code"];
+
+export function createExecutor(options: ExecutorOptions): Executor {
+  return new RunExecutor(options);
+}
+
+class RunExecutor implements Executor {
+  readonly sandboxes: SandboxHost;
+  readonly #options: ExecutorOptions;
+  readonly #parts: ExecutorParts;
+  readonly #leaving = new AbortController();
+  readonly #live = new Map<string, LiveRun>();
+  #draining = false;
+
+  constructor(options: ExecutorOptions) {
+    this.#options = options;
+    const { journal, providers, modelProxy, limits, log, instanceId, now = Date.now } = options;
+    this.sandboxes = createSandboxHost({ instanceId, modelProxy, log });
+    this.#parts = {
+      journal,
+      providers,
+      modelProxy,
+      log,
+      now,
+      sandboxes: this.sandboxes,
+      slots: new RunSlots(limits.maxRuns),
+      leaving: this.#leaving.signal,
+    };
+  }
+
+  dispatch(body: DispatchRun): RunState {
+    const { journal } = this.#parts;
+    const { runId, attempt } = body;
+    const known = journal.record(runId);
+    // What was promised is told again, whatever could be promised now.
+    if (known && attempt <= known.attempt) return stateOf(journal.createRun(body).run);
+    const provider = this.#admit(body);
+    const { run } = journal.createRun(body);
+    if (!run.ended) this.#start(body, provider);
+    return stateOf(run);
+  }
+
+  cancel(runId: string, attempt?: number): void {
+    const { journal } = this.#parts;
+    if (journal.markCancel(runId, attempt) !== "marked") return;
+    const newest = journal.record(runId)?.attempt ?? 0;
+    this.#live.get(keyOf(runId, newest))?.stop("cancelled");
+  }
+
+  async input(runId: string, attempt: number, text: string, signal: AbortSignal): Promise<void> {
+    const { client, runId: id } = this.#waiting(runId, attempt);
+    await client.input(id, text, signal);
+  }
+
+  async approve(
+    runId: string,
+    attempt: number,
+    decision: { callId?: string },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { client, runId: id } = this.#waiting(runId, attempt);
+    await client.approve(id, decision, signal);
+  }
+
+  async deny(
+    runId: string,
+    attempt: number,
+    decision: { callId?: string; reason?: string },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { client, runId: id } = this.#waiting(runId, attempt);
+    await client.deny(id, decision, signal);
+  }
+
+  resumeAll(): void {
+    for (const record of this.#parts.journal.unfinished()) this.#resume(record);
+  }
+
+  active(): ActiveRun[] {
+    return [...this.#live.values()].map(({ dispatch, handle, provider }) => ({
+      runId: dispatch.runId,
+      attempt: dispatch.attempt,
+      handle,
+      provider: provider.name,
+    }));
+  }
+
+  isBusy(handle: string): boolean {
+    return [...this.#live.values()].some((live) => live.handle === handle);
+  }
+
+  async drain(graceMs: number): Promise<number> {
+    this.#draining = true;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const grace = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, graceMs);
+    });
+    await Promise.race([this.#allDone(), grace]);
+    clearTimeout(timer);
+    return this.#live.size;
+  }
+
+  async cancelAll(): Promise<void> {
+    this.#draining = true;
+    for (const { dispatch } of this.#live.values()) this.cancel(dispatch.runId, dispatch.attempt);
+    await this.#allDone();
+  }
+
+  async close(): Promise<void> {
+    this.#draining = true;
+    for (const live of this.#live.values()) live.stop("leaving");
+    this.#leaving.abort(new DecoError("draining", "the daemon leaves"));
+    await this.#allDone();
+    await this.sandboxes[Symbol.asyncDispose]();
+  }
+
+  async #allDone(): Promise<void> {
+    while (this.#live.size > 0) {
+      await Promise.all([...this.#live.values()].map((live) => live.done));
+    }
+  }
+
+  #admit(body: DispatchRun): SandboxProvider {
+    if (this.#draining) throw new DecoError("draining", "the daemon takes no new runs");
+    const { providers, defaultProvider, checkProvider, harnesses } = this.#options;
+    return admit(body, {
+      providers,
+      defaultProvider,
+      checkProvider: checkProvider ?? (() => undefined),
+      harnesses: harnesses ?? DEFAULT_HARNESSES,
+    });
+  }
+
+  #start(body: DispatchRun, provider: SandboxProvider): void {
+    const live = newLiveRun(body, provider, handleOf(body, provider.name));
+    const before = this.#supersede(body.runId);
+    this.#track(live, performRun(this.#parts, live, before));
+  }
+
+  #resume(record: RunRecord): void {
+    const { runId, attempt } = record;
+    const body = this.#parts.journal.dispatch(runId, attempt);
+    const name = record.provider ?? this.#providerOf(body);
+    const provider = name && this.#parts.providers.get(name);
+    if (!provider) return this.#fail(record, name);
+    const live = newLiveRun(body, provider, record.handle ?? handleOf(body, provider.name));
+    if (record.cancelRequested) live.stop("cancelled");
+    const repeatable = record.phase === "queued" || record.phase === "provisioning";
+    live.touched = record.phase !== "queued";
+    const before = this.#supersede(runId);
+    const work = repeatable
+      ? performRun(this.#parts, live, before)
+      : adoptRun(this.#parts, live, record);
+    this.#track(live, work);
+  }
+
+  /** Stops the lower attempts of a run; resolves when they are proven gone. */
+  #supersede(runId: string): Promise<void> | undefined {
+    const lower = [...this.#live.values()].filter((live) => live.dispatch.runId === runId);
+    if (lower.length === 0) return undefined;
+    for (const live of lower) live.stop("superseded");
+    return Promise.all(lower.map((live) => live.done)).then(() => undefined);
+  }
+
+  #providerOf(body: DispatchRun): ProviderName | undefined {
+    if (body.sandbox?.provider) return body.sandbox.provider;
+    const name = this.#options.defaultProvider();
+    return name instanceof DecoError ? undefined : name;
+  }
+
+  #fail(record: RunRecord, name: ProviderName | undefined): void {
+    const detail = `after its restart the daemon has no ${name ?? "provider of"} sandboxes`;
+    const { code, fix } = new DecoError("sandbox_lost", detail);
+    const payload = { code, leg: "daemon", detail, fix };
+    this.#parts.journal.append(record.runId, record.attempt, [{ type: "run.failed", payload }]);
+  }
+
+  #track(live: LiveRun, work: Promise<void>): void {
+    const { runId, attempt } = live.dispatch;
+    const key = keyOf(runId, attempt);
+    this.#live.set(key, live);
+    live.done = work
+      .catch((error: unknown) => {
+        if (this.#leaving.signal.aborted) return;
+        this.#parts.log.error({ err: error, runId, attempt }, "a run's loop broke");
+      })
+      .finally(() => {
+        this.#live.delete(key);
+      });
+  }
+
+  /** The harness of a run that waits for its user. */
+  #waiting(runId: string, attempt: number): NonNullable<LiveRun["harness"]> {
+    const newest = this.#parts.journal.record(runId);
+    if (!newest || attempt > newest.attempt) {
+      throw new DecoError("run_not_found", `${runId} attempt ${attempt} is not here`);
+    }
+    if (attempt < newest.attempt) {
+      throw new DecoError("attempt_stale", `${runId} is at attempt ${newest.attempt}`);
+    }
+    const harness = this.#live.get(keyOf(runId, attempt))?.harness;
+    if (newest.status === "waiting" && harness) return harness;
+    throw new DecoError("run_not_waiting", `${runId} is ${newest.status}`);
+  }
+}
+
+function keyOf(runId: string, attempt: number): string {
+  return `${runId}/${attempt}`;
+}
+
+function stateOf({ runId, attempt, status, firstSeq, lastSeq }: RunRecord): RunState {
+  return { runId, attempt, status, firstSeq, lastSeq };
+}

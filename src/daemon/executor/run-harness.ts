@@ -1,0 +1,120 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { DecoError } from "../../protocol/errors.ts";
+import type { DispatchRun } from "../../protocol/messages.ts";
+import {
+  type CreateHarnessRun,
+  type HarnessEvent,
+  harnessClient,
+} from "../../sandbox/harness-client.ts";
+import { followHarness } from "./follow-harness.ts";
+import type { LiveRun } from "./live-run.ts";
+import type { ExecutorParts } from "./parts.ts";
+import { LegError, onLeg } from "./run-failure.ts";
+import { stopReason } from "./run-stop.ts";
+
+/** How long a stopped harness may still speak before its processes are ended from outside. */
+const TAIL_MS = 800;
+/** Rounds of the client's own reconnects while the sandbox itself is said to run. */
+const ROUNDS = 3;
+
+/** Tells the sandbox's harnessd to start; from here on it has a name there. */
+export async function startHarness(parts: ExecutorParts, live: LiveRun): Promise<void> {
+  const { journal, modelProxy } = parts;
+  const { dispatch, provider, handle, signal } = live;
+  const { runId, attempt } = dispatch;
+  await onLeg("harness", "harness_unreachable", async () => {
+    const client = harnessClient(await provider.endpoint(handle, signal));
+    const { token } = modelProxy.grant(runId);
+    journal.setProgress(runId, attempt, { phase: "starting" });
+    live.told = true;
+    const started = await client.createRun(harnessBody(dispatch, token), signal);
+    journal.setProgress(runId, attempt, { phase: "running", harnessRunId: started.runId });
+    live.harness = { client, runId: started.runId };
+  });
+}
+
+/** Follows the harness to its terminal event; a stop asks it to end first. */
+export async function runToEnd(parts: ExecutorParts, live: LiveRun): Promise<HarnessEvent> {
+  const late = new AbortController();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const onStop = () => {
+    const { harness } = live;
+    if (stopReason(live.signal) === "leaving" || !harness) return late.abort(live.signal.reason);
+    timer = setTimeout(() => late.abort(live.signal.reason), TAIL_MS);
+    harness.client.cancel(harness.runId, late.signal).catch((error: unknown) => {
+      parts.log.debug({ err: error }, "harnessd took no cancel; its processes are ended next");
+    });
+  };
+  live.signal.addEventListener("abort", onStop, { once: true });
+  try {
+    if (live.signal.aborted) onStop();
+    return await onLeg("harness", "harness_unreachable", () => follow(parts, live, late.signal));
+  } finally {
+    clearTimeout(timer);
+    live.signal.removeEventListener("abort", onStop);
+  }
+}
+
+/** Follows over lost connections, as long as the sandbox is not known to be gone. */
+async function follow(parts: ExecutorParts, live: LiveRun, signal: AbortSignal) {
+  const { journal, now } = parts;
+  const { dispatch, provider, handle, harness } = live;
+  const { runId, attempt } = dispatch;
+  if (!harness) throw new DecoError("harness_unreachable", "the harness was never started");
+  const { client, runId: harnessRunId } = harness;
+  for (let round = 1; ; round++) {
+    try {
+      return await followHarness({ journal, client, harnessRunId, runId, attempt, now, signal });
+    } catch (thrown) {
+      signal.throwIfAborted();
+      const error = DecoError.from(thrown, "harness_unreachable");
+      if (error.code === "storage_failed") throw new LegError("daemon", error);
+      const status = await statusOf(live, signal);
+      if (status === "gone") {
+        const lost = new DecoError("sandbox_lost", `sandbox ${handle} is gone: ${error.message}`);
+        throw new LegError("sandbox", lost);
+      }
+      if (error.code !== "harness_unreachable") throw error;
+      // An engine that does not answer is no proof of anything (LESSONS 27).
+      if (status === "running" && round >= ROUNDS) throw error;
+      if (status === "unknown") await sleep(1000, undefined, { signal });
+      parts.log.info({ runId, handle, provider: provider.name, round }, "harness lost; again");
+    }
+  }
+}
+
+/** Whether the run's own sandbox still runs: same engine id, same start. */
+async function statusOf(
+  live: LiveRun,
+  signal: AbortSignal,
+): Promise<"running" | "unknown" | "gone"> {
+  const { provider, handle, sandbox } = live;
+  try {
+    const info = await provider.inspect(
+      handle,
+      AbortSignal.any([signal, AbortSignal.timeout(10_000)]),
+    );
+    if (info === undefined || info.status === "stopped") return "gone";
+    if (info.status === "unknown") return "unknown";
+    const same = !sandbox || (sandbox.id === info.id && sandbox.startedAt === info.startedAt);
+    return same ? "running" : "gone";
+  } catch {
+    signal.throwIfAborted();
+    return "unknown";
+  }
+}
+
+function harnessBody(dispatch: DispatchRun, token: string): CreateHarnessRun {
+  const { prompt, harness, options = {}, sandbox } = dispatch;
+  const { model, systemPrompt, maxSteps, timeoutSeconds } = options;
+  return {
+    prompt,
+    harness,
+    ...(model === undefined ? {} : { model }),
+    ...(systemPrompt === undefined ? {} : { system_prompt: systemPrompt }),
+    ...(maxSteps === undefined ? {} : { max_steps: maxSteps }),
+    ...(timeoutSeconds === undefined ? {} : { timeout_seconds: timeoutSeconds }),
+    ...(sandbox?.env === undefined ? {} : { env: sandbox.env }),
+    model_access: { token },
+  };
+}
