@@ -107,7 +107,7 @@ export async function rejects(work: Promise<unknown>): Promise<DecoError> {
   return error;
 }
 
-function portOf(server: Server): number {
+export function portOf(server: Server): number {
   const address = server.address();
   assert.ok(typeof address === "object" && address !== null);
   return address.port;

@@ -1,0 +1,51 @@
+import { type IncomingMessage, STATUS_CODES } from "node:http";
+import { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { type WebSocket, WebSocketServer } from "ws";
+import type { DecoError } from "../protocol/errors.ts";
+import { createPeer, type PeerOptions, type TunnelPeer } from "./tunnel-peer.ts";
+import { WS_OPTIONS, wsSocket } from "./tunnel-socket.ts";
+
+export type AcceptOptions = Pick<PeerOptions, "handler" | "heartbeatMs" | "maxStreams">;
+
+/** The hub's end of a tunnel on a WebSocket that is open (made with {@link WS_OPTIONS}). */
+export function acceptTunnel(
+  ws: WebSocket,
+  options: AcceptOptions & { readonly tcp?: Socket | undefined } = {},
+): TunnelPeer {
+  return createPeer({ ...options, role: "hub", socket: wsSocket(ws, options.tcp) });
+}
+
+const server = new WebSocketServer({ noServer: true, ...WS_OPTIONS });
+
+/** Completes the upgrade of a request that was let in, and runs the hub's end on it. */
+export function upgradeToTunnel(
+  request: IncomingMessage,
+  socket: Duplex,
+  head: Buffer,
+  options: AcceptOptions = {},
+): Promise<TunnelPeer> {
+  return new Promise((resolve, reject) => {
+    socket.once("close", () => reject(new Error("the upgrade failed")));
+    server.handleUpgrade(request, socket, head, (ws) => {
+      const tcp = socket instanceof Socket ? socket : undefined;
+      resolve(acceptTunnel(ws, { ...options, tcp }));
+    });
+  });
+}
+
+/** Answers an upgrade with a problem document instead; the dialler throws its code. */
+export function refuseUpgrade(socket: Duplex, error: DecoError): void {
+  const { status } = error.info;
+  const body = JSON.stringify(error.toProblem());
+  socket.end(
+    [
+      `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? "Refused"}`,
+      "content-type: application/problem+json",
+      `content-length: ${Buffer.byteLength(body)}`,
+      "connection: close",
+      "",
+      body,
+    ].join("\r\n"),
+  );
+}

@@ -1,0 +1,338 @@
+import { DecoError } from "./errors.ts";
+import {
+  decodeFrames,
+  decodeRequestHead,
+  decodeResponseHead,
+  END,
+  encodeHead,
+  FRAME,
+  FRAME_LIMITS,
+  type Frame,
+  frameBytes,
+  type RequestHead,
+  type ResponseHead,
+} from "./frames.ts";
+import { batches, readOr, readU32, resetFailure, resetFrame, u32 } from "./mux-frames.ts";
+import { MuxStream, type StreamEvents, type StreamHost } from "./mux-stream.ts";
+
+/** WebSocket close codes of the tunnel. */
+export const CLOSE = {
+  superseded: 4000,
+  revoked: 4001,
+  draining: 4002,
+  protocolError: 4003,
+  deadPeer: 4004,
+} as const;
+
+/** Data waits while so much is in the socket's queue: what is small never waits long. */
+const SOCKET_QUEUE_BYTES = 64 * 1024;
+/** Data in one message, so that a slow line shows signs of life often. */
+const MESSAGE_DATA_BYTES = 32 * 1024;
+/** Control frames have no credit; a peer that makes us queue so much is broken. */
+const SOCKET_LIMIT_BYTES = 8 * 1024 * 1024;
+
+export interface MuxOptions {
+  /** The hub opens odd streams, the daemon even ones. */
+  readonly role: "hub" | "daemon";
+  /** Puts one message into the socket's queue. */
+  readonly send: (message: Uint8Array) => void;
+  /** Bytes in the socket's queue. The owner calls {@link Mux.pump} whenever it got shorter. */
+  readonly buffered: () => number;
+  /** Runs the flush at the end of the tick. */
+  readonly schedule?: (flush: () => void) => void;
+  /** A stream that the peer opened; `ended` = it has no body. The callee calls `stream.listen`. */
+  readonly onRequest?: (stream: MuxStream, head: RequestHead, ended: boolean) => void;
+  readonly onPong?: (payload: Uint8Array) => void;
+  /** The peer broke the protocol: close the connection with this code. */
+  readonly onFault: (code: number, reason: string) => void;
+  readonly onGoaway?: () => void;
+  /** Streams that the peer may have open; 1024. */
+  readonly maxStreams?: number;
+}
+
+/**
+ * Many streams over one ordered connection of messages. Pure: bytes in by {@link Mux.receive}, bytes
+ * out by `options.send`. Both ends are this type. Nothing in here waits: a stopped consumer holds
+ * its own stream's credit and nothing else.
+ *
+ * @see PROTOCOL.md, section "Tunnel"
+ */
+export class Mux implements StreamHost {
+  readonly #options: MuxOptions;
+  readonly #streams = new Map<number, MuxStream>();
+  readonly #ready: MuxStream[] = [];
+  #control: Frame[] = [];
+  #data: Frame[] = [];
+  #dataBytes = 0;
+  #scheduled = false;
+  #closed = false;
+  #nextId: number;
+  #lastPeerId = 0;
+  #peerStreams = 0;
+  #peerLeaves = false;
+  #leaving = false;
+
+  constructor(options: MuxOptions) {
+    this.#options = options;
+    this.#nextId = options.role === "hub" ? 1 : 2;
+  }
+
+  /** Streams that are open, whoever opened them. */
+  get size(): number {
+    return this.#streams.size;
+  }
+
+  /** Whether a new stream may be opened from here. */
+  get accepting(): boolean {
+    return !this.#closed && !this.#peerLeaves;
+  }
+
+  /**
+   * Opens a stream. `end` = the request has no body.
+   *
+   * @throws {@link DecoError} `tunnel_lost` when closed or the peer leaves, `tunnel_refused` when full.
+   */
+  open(head: RequestHead, end: boolean, events: StreamEvents): MuxStream {
+    if (!this.accepting)
+      throw new DecoError("tunnel_lost", "the tunnel takes no new streams", NOT_EXECUTED);
+    if (this.#streams.size >= (this.#options.maxStreams ?? MAX_STREAMS))
+      throw new DecoError("tunnel_refused", `${this.#streams.size} streams are open`, NOT_EXECUTED);
+    const payload = encodeHead(head);
+    const stream = new MuxStream(this.#nextId, this, true);
+    this.#nextId += 2;
+    stream.listen(events);
+    this.#streams.set(stream.id, stream);
+    this.#sendControl(FRAME.request, end ? END : 0, stream.id, payload);
+    if (end) stream.markEndSent();
+    return stream;
+  }
+
+  /** Takes one message of the peer. Never throws: a broken peer is told to `onFault`. */
+  receive(message: Uint8Array): void {
+    if (this.#closed) return;
+    try {
+      for (const frame of decodeFrames(message)) {
+        if (this.#closed) return;
+        this.#take(frame);
+      }
+    } catch (error) {
+      this.#fault(error instanceof Error ? error.message : "broken frames");
+    }
+  }
+
+  ping(payload: Uint8Array): void {
+    this.#sendControl(FRAME.ping, 0, 0, payload);
+  }
+
+  /** Takes no more streams; those that are open go on. */
+  goaway(): void {
+    if (this.#leaving || this.#closed) return;
+    this.#leaving = true;
+    this.#sendControl(FRAME.goaway, 0, 0, u32(this.#lastPeerId));
+  }
+
+  /** The connection is gone: every open stream fails. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#control = [];
+    this.#data = [];
+    for (const stream of this.#streams.values())
+      stream.fail({ code: "tunnel_lost", lost: true, mayHaveExecuted: true });
+    this.#streams.clear();
+  }
+
+  /** Sends data while the socket's queue is short, one piece per stream and round. */
+  pump(): void {
+    while (this.#ready.length > 0 && !this.#closed) {
+      if (this.#options.buffered() + this.#dataBytes >= SOCKET_QUEUE_BYTES) break;
+      const stream = this.#ready.shift();
+      if (!stream) break;
+      stream.armed = false;
+      if (!stream.sendable) continue;
+      const { bytes, end } = stream.take(FRAME_LIMITS.dataBytes);
+      this.#sendData({ type: FRAME.data, flags: end ? END : 0, stream: stream.id, payload: bytes });
+      stream.taken(end);
+      if (stream.sendable) this.arm(stream);
+    }
+  }
+
+  // What streams ask for.
+
+  arm(stream: MuxStream): void {
+    if (stream.armed || !stream.sendable) return;
+    stream.armed = true;
+    this.#ready.push(stream);
+    this.#schedule();
+  }
+
+  sendHead(stream: MuxStream, head: ResponseHead, end: boolean): void {
+    this.#sendControl(FRAME.response, end ? END : 0, stream.id, encodeHead(head));
+  }
+
+  sendWindow(stream: MuxStream, bytes: number): void {
+    this.#sendControl(FRAME.window, 0, stream.id, u32(bytes));
+  }
+
+  sendReset(stream: MuxStream, code: string): void {
+    const frame = resetFrame(stream.id, code);
+    // After its own end the peer must read that first, so the reset queues behind it.
+    if (stream.halfClosed) this.#sendData(frame);
+    else this.#pushControl(frame);
+  }
+
+  drop(stream: MuxStream): void {
+    if (this.#streams.delete(stream.id) && !stream.opened) this.#peerStreams--;
+  }
+
+  #take(frame: Frame): void {
+    switch (frame.type) {
+      case FRAME.request:
+        this.#takeRequest(frame);
+        return;
+      case FRAME.ping:
+        this.#sendControl(FRAME.pong, 0, 0, frame.payload.slice());
+        return;
+      case FRAME.pong:
+        this.#options.onPong?.(frame.payload);
+        return;
+      case FRAME.goaway:
+        this.#takeGoaway(frame);
+        return;
+      case FRAME.response:
+      case FRAME.data:
+      case FRAME.window:
+      case FRAME.reset:
+        this.#takeForStream(frame);
+        return;
+      default: // Of a newer peer.
+    }
+  }
+
+  #takeRequest(frame: Frame): void {
+    const id = frame.stream;
+    const parity = this.#options.role === "hub" ? 0 : 1;
+    if (id === 0 || id % 2 !== parity || id <= this.#lastPeerId) {
+      this.#fault(`stream ${id} can't be opened`);
+      return;
+    }
+    this.#lastPeerId = id;
+    const full = this.#peerStreams >= (this.#options.maxStreams ?? MAX_STREAMS);
+    const { onRequest } = this.#options;
+    const head = readOr(() => decodeRequestHead(frame.payload));
+    if (full || this.#leaving || !onRequest || !head) {
+      this.#pushControl(resetFrame(id, head ? "tunnel_refused" : "invalid_request"));
+      return;
+    }
+    const stream = new MuxStream(id, this, false);
+    this.#streams.set(id, stream);
+    this.#peerStreams++;
+    const ended = (frame.flags & END) !== 0;
+    onRequest(stream, head, ended);
+    if (ended) stream.takeEnd();
+  }
+
+  #takeForStream(frame: Frame): void {
+    const stream = this.#streams.get(frame.stream);
+    if (!stream) {
+      if (!this.#known(frame.stream)) this.#fault(`stream ${frame.stream} was never opened`);
+      return;
+    }
+    switch (frame.type) {
+      case FRAME.response:
+        this.#takeResponse(stream, frame);
+        break;
+      case FRAME.data:
+        if (stream.opened && !stream.headSeen) this.#break(stream, "invalid_request");
+        else if (!stream.takeData(frame.payload)) this.#break(stream, "flow_control");
+        else if (frame.flags & END) stream.takeEnd();
+        break;
+      case FRAME.window:
+        if (frame.payload.byteLength !== 4 || !stream.takeWindow(readU32(frame.payload)))
+          this.#break(stream, "flow_control");
+        break;
+      default:
+        stream.fail(resetFailure(frame.payload));
+    }
+  }
+
+  #takeResponse(stream: MuxStream, frame: Frame): void {
+    const head = readOr(() => decodeResponseHead(frame.payload));
+    if (!head || !stream.opened || stream.headSeen) {
+      this.#break(stream, "invalid_request");
+      return;
+    }
+    stream.takeHead(head);
+    if (frame.flags & END) stream.takeEnd();
+  }
+
+  /** A peer that breaks the rules of one stream loses that stream alone. */
+  #break(stream: MuxStream, code: string): void {
+    this.#pushControl(resetFrame(stream.id, code));
+    stream.fail({ code, lost: false, mayHaveExecuted: true });
+  }
+
+  #takeGoaway(frame: Frame): void {
+    if (frame.payload.byteLength !== 4) {
+      this.#fault("a goaway without a stream");
+      return;
+    }
+    this.#peerLeaves = true;
+    const last = readU32(frame.payload);
+    for (const stream of this.#streams.values())
+      if (stream.opened && stream.id > last)
+        stream.fail({ code: "tunnel_lost", lost: true, mayHaveExecuted: false });
+    this.#options.onGoaway?.();
+  }
+
+  #known(id: number): boolean {
+    const own = id % 2 === this.#nextId % 2;
+    return id > 0 && (own ? id < this.#nextId : id <= this.#lastPeerId);
+  }
+
+  #sendControl(type: number, flags: number, stream: number, payload: Uint8Array): void {
+    this.#pushControl({ type, flags, stream, payload });
+  }
+
+  #pushControl(frame: Frame): void {
+    if (this.#closed) return;
+    this.#control.push(frame);
+    this.#schedule();
+  }
+
+  #sendData(frame: Frame): void {
+    this.#data.push(frame);
+    this.#dataBytes += frameBytes(frame);
+    if (this.#dataBytes >= MESSAGE_DATA_BYTES) this.#flush();
+    else this.#schedule();
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#closed) return;
+    this.#scheduled = true;
+    (this.#options.schedule ?? queueMicrotask)(() => {
+      this.#scheduled = false;
+      this.pump();
+      this.#flush();
+    });
+  }
+
+  /** Control frames go first; data is in order among itself. */
+  #flush(): void {
+    if (this.#closed) return;
+    const frames = [...this.#control, ...this.#data];
+    this.#control = [];
+    this.#data = [];
+    this.#dataBytes = 0;
+    for (const message of batches(frames)) this.#options.send(message);
+    if (frames.length > 0 && this.#options.buffered() > SOCKET_LIMIT_BYTES)
+      this.#fault("the peer does not read");
+  }
+
+  #fault(reason: string): void {
+    if (!this.#closed) this.#options.onFault(CLOSE.protocolError, reason);
+  }
+}
+
+const MAX_STREAMS = 1024;
+const NOT_EXECUTED = { extensions: { mayHaveExecuted: false } };
