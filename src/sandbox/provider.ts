@@ -59,8 +59,12 @@ export interface EnsureContext {
   readonly thread?: string;
   /** Harness that the first run wants; chooses the default image. */
   readonly harness?: string;
-  /** Called after the run directory exists and before anything inside starts (model socket). */
-  readonly beforeStart?: (runDir: string, uid: number) => Promise<void>;
+  /**
+   * Called by every ensure after the run directory exists and before anything inside starts, and for
+   * a sandbox that was found running, too: must be idempotent. Makes the model proxy's socket.
+   * `modelPort`: where engines in a VM, which sockets don't reach, find it on this machine.
+   */
+  readonly beforeStart?: (runDir: string, uid: number) => Promise<{ modelPort?: number } | void>;
   /** Called when a stage begins: image, create, start, ready. */
   onStage(stage: string): void;
 }

@@ -1,0 +1,187 @@
+import { availableParallelism } from "node:os";
+import { DecoError } from "../../../protocol/errors.ts";
+import type { SandboxSpec } from "../../../protocol/messages.ts";
+import type {
+  EnsureContext,
+  HarnessEndpoint,
+  SandboxInfo,
+  SandboxProvider,
+} from "../../provider.ts";
+import { listRecords, readRecord, removeRunDir, runDirOf } from "../../run-dir.ts";
+import type { SandboxLog } from "../../sandbox-log.ts";
+import { Semaphore } from "../../semaphore.ts";
+import { SharedWork } from "../../shared-work.ts";
+import { dockerEngine, orMissing } from "./engine.ts";
+import { containerLogs, infoOf, lookAt, unknownInfo } from "./look.ts";
+import { LABELS, namesOf } from "./names.ts";
+import { type ModelTransport, probeDocker } from "./probe.ts";
+import { killStrangers, strangers } from "./processes.ts";
+import { type DockerSetup, ensureContainer } from "./provision.ts";
+
+export interface DockerProviderOptions {
+  readonly instanceId: string;
+  /** Directory of the sandboxes' run directories; short, and mountable into the engine. */
+  readonly runRoot: string;
+  /** Directory of built binaries and fetched programs. */
+  readonly cacheDir: string;
+  readonly log: SandboxLog;
+  /** Value of DOCKER_HOST; undefined: the usual sockets. */
+  readonly dockerHost?: string;
+  /** How the model proxy is reached; found out by the probe when absent. */
+  readonly modelTransport?: ModelTransport;
+  /** Until a started container must answer; 30,000. */
+  readonly readyTimeoutMs?: number;
+}
+
+/** Sandboxes as hardened containers of the local Docker engine. */
+export function dockerProvider(options: DockerProviderOptions): SandboxProvider {
+  const engine = dockerEngine(options.dockerHost);
+  const uid = sandboxUid();
+  const works = new SharedWork<SandboxInfo>();
+  // The engine makes about 4 a second at any concurrency; more at once only makes each slower.
+  const starts = new Semaphore(2 * availableParallelism());
+  const setup: DockerSetup = {
+    ...options,
+    engine,
+    uid,
+    starts,
+    readyTimeoutMs: options.readyTimeoutMs ?? 30_000,
+  };
+  return {
+    name: "docker",
+    probe: (signal) => probeDocker(engine, signal),
+    ensure: (handle: string, spec: SandboxSpec, context: EnsureContext, signal: AbortSignal) =>
+      works.run(handle, signal, (shared) =>
+        ensureContainer(setup, { handle, spec, context }, shared),
+      ),
+    list: (signal) => listContainers(setup, signal),
+    inspect: (handle, signal) => inspectContainer(setup, handle, signal),
+    remove: (handle, signal) => removeContainer(setup, handle, signal),
+    processesLeft: async (handle, signal) => {
+      const found = await killTarget(setup, handle, signal);
+      return found === undefined ? 0 : (await strangers(found)).length;
+    },
+    killProcesses: async (handle, signal) => {
+      const found = await killTarget(setup, handle, signal);
+      return found === undefined ? 0 : await killStrangers(found);
+    },
+    endpoint: (handle, signal) => endpointOf(setup, handle, signal),
+    logs: (handle, lines, signal) =>
+      containerLogs(engine, { name: namesOf(options.instanceId, handle).container, lines, signal }),
+  };
+}
+
+function lookUp({ engine, instanceId }: DockerSetup, handle: string, signal: AbortSignal) {
+  return lookAt(engine, { name: namesOf(instanceId, handle).container, instanceId, signal });
+}
+
+async function inspectContainer(
+  setup: DockerSetup,
+  handle: string,
+  signal: AbortSignal,
+): Promise<SandboxInfo | undefined> {
+  const dir = runDirOf(setup.runRoot, handle);
+  const record = await readRecord(dir);
+  try {
+    const found = await lookUp(setup, handle, signal);
+    return found === undefined ? undefined : infoOf(found, record);
+  } catch (thrown) {
+    signal.throwIfAborted();
+    if (record?.provider !== "docker") throw thrown;
+    return unknownInfo(record, dir.run);
+  }
+}
+
+/** What `processesLeft` and `killProcesses` look at; undefined when nothing runs at all. */
+async function killTarget(setup: DockerSetup, handle: string, signal: AbortSignal) {
+  const { engine, uid, runRoot } = setup;
+  const found = await lookUp(setup, handle, signal);
+  if (found?.status !== "running") return undefined;
+  const record = await readRecord(runDirOf(runRoot, handle));
+  const pids = record?.extra["sparedPids"];
+  const noted = record?.extra["startedAt"] === found.startedAt && Array.isArray(pids) ? pids : [];
+  const spared = new Set([found.initPid, ...noted.map(Number)]);
+  return { engine, containerId: found.id, spared, uid, signal };
+}
+
+/** Mounts belong to the daemon's user; root gives them to a user without rights. */
+function sandboxUid(): number {
+  const own = process.getuid?.() ?? 1000;
+  return own === 0 ? 1000 : own;
+}
+
+async function listContainers(setup: DockerSetup, signal: AbortSignal): Promise<SandboxInfo[]> {
+  const { engine, instanceId, runRoot } = setup;
+  const records = (await listRecords(runRoot)).filter((record) => record.provider === "docker");
+  const unknown = () =>
+    records.map((record) => unknownInfo(record, runDirOf(runRoot, record.handle).run));
+  try {
+    const filters = { label: [`${LABELS.instance}=${instanceId}`] };
+    const found = await engine.call(
+      "list containers",
+      (docker, abortSignal) => docker.listContainers({ all: true, filters, abortSignal }),
+      { signal },
+    );
+    const infos = await Promise.all(
+      found.map(async ({ Labels }) => {
+        const handle = Labels[LABELS.handle] ?? "";
+        const look = await lookUp(setup, handle, signal);
+        return (
+          look &&
+          infoOf(
+            look,
+            records.find((record) => record.handle === handle),
+          )
+        );
+      }),
+    );
+    return infos.filter((info) => info !== undefined);
+  } catch (thrown) {
+    signal.throwIfAborted();
+    if (DecoError.from(thrown).code !== "docker_unavailable" || records.length === 0) throw thrown;
+    return unknown();
+  }
+}
+
+/** One forced call: a stop first would let a restart policy bring it back (LESSONS 28). */
+async function removeContainer(
+  setup: DockerSetup,
+  handle: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const { engine, instanceId } = setup;
+  const names = namesOf(instanceId, handle);
+  const found = await lookUp(setup, handle, signal);
+  if (found !== undefined) {
+    await orMissing(
+      engine.call(
+        "remove a container",
+        (docker) => docker.getContainer(found.id).remove({ force: true, v: true }),
+        { signal, deadlineMs: 60_000 },
+      ),
+    );
+  }
+  await orMissing(
+    engine.call("remove a volume", (docker) => docker.getVolume(names.volume).remove(), { signal }),
+  );
+  await removeRunDir(runDirOf(setup.runRoot, handle));
+}
+
+async function endpointOf(
+  setup: DockerSetup,
+  handle: string,
+  signal: AbortSignal,
+): Promise<HarnessEndpoint> {
+  const { runRoot } = setup;
+  const dir = runDirOf(runRoot, handle);
+  const record = await readRecord(dir);
+  const found = await lookUp(setup, handle, signal);
+  if (found === undefined) throw new DecoError("sandbox_not_found", `no sandbox ${handle}`);
+  if (found.status !== "running" || record === undefined) {
+    throw new DecoError("sandbox_lost", `sandbox ${handle} is ${found.engineStatus}`);
+  }
+  const url = found.port === undefined ? {} : { url: `http://127.0.0.1:${found.port}` };
+  if (record.extra["transport"] === "gateway") return { ...url, token: record.token };
+  const socketPath = `${dir.run}/harnessd.sock`;
+  return { ...url, socketPath, socketUid: record.uid, token: record.token };
+}

@@ -1,0 +1,129 @@
+import type Dockerode from "dockerode";
+import { DecoError } from "../../../protocol/errors.ts";
+import type { SandboxInfo } from "../../provider.ts";
+import type { SandboxRecord } from "../../run-dir.ts";
+import { type Engine, orMissing } from "./engine.ts";
+import { LABELS } from "./names.ts";
+
+/** One look at a container of ours. */
+export interface ContainerLook {
+  readonly id: string;
+  readonly status: "running" | "stopped";
+  /** The engine's word for it: created, running, paused, restarting, exited, dead. */
+  readonly engineStatus: string;
+  readonly exitCode: number;
+  readonly oomKilled: boolean;
+  /** Host pid of its init; 0 when it does not run. */
+  readonly initPid: number;
+  readonly startedAt: string;
+  readonly restarts: number;
+  /** Engine-chosen port on 127.0.0.1, when one is published. */
+  readonly port: number | undefined;
+  readonly imageId: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+/**
+ * Inspects by name and checks that it is ours.
+ *
+ * @returns undefined when there is none
+ * @throws docker_unavailable, sandbox_failed (a foreign container has the name)
+ */
+export async function lookAt(
+  engine: Engine,
+  o: { name: string; instanceId: string; signal: AbortSignal },
+): Promise<ContainerLook | undefined> {
+  const work = engine.call(
+    "inspect a container",
+    (docker, abortSignal) => docker.getContainer(o.name).inspect({ abortSignal }),
+    { signal: o.signal },
+  );
+  const found = await orMissing(work);
+  if (found === undefined) return undefined;
+  const look = readLook(found);
+  if (look.labels[LABELS.instance] === o.instanceId) return look;
+  throw new DecoError("sandbox_failed", `a container that is not ours is called ${o.name}`, {
+    fix: `Rename or remove it: docker rm ${o.name}`,
+  });
+}
+
+function readLook(found: Dockerode.ContainerInspectInfo): ContainerLook {
+  const { State: state } = found;
+  const bound = found.NetworkSettings.Ports["8080/tcp"]?.[0]?.HostPort;
+  // A crash loop says Running=true with the status "restarting" (LESSONS 26).
+  const running = state.Running && ["running", "paused"].includes(state.Status);
+  return {
+    id: found.Id,
+    status: running ? "running" : "stopped",
+    engineStatus: state.Status,
+    exitCode: state.ExitCode,
+    oomKilled: state.OOMKilled,
+    initPid: state.Pid,
+    startedAt: state.StartedAt,
+    restarts: found.RestartCount,
+    port: bound === undefined || bound === "" ? undefined : Number(bound),
+    imageId: found.Image,
+    labels: found.Config.Labels,
+  };
+}
+
+/** What the outside is told of a container. */
+export function infoOf(look: ContainerLook, record: SandboxRecord | undefined): SandboxInfo {
+  const image = look.labels[LABELS.image];
+  return {
+    handle: look.labels[LABELS.handle] ?? "",
+    provider: "docker",
+    status: look.status,
+    ...(look.port === undefined ? {} : { url: `http://127.0.0.1:${look.port}` }),
+    ...(image === undefined ? {} : { image }),
+    imageId: look.imageId,
+    id: look.id,
+    startedAt: look.startedAt,
+    createdAt: look.labels[LABELS.created] ?? look.startedAt,
+    harnesses: record?.harnesses ?? [],
+    confined: true,
+    runDir: look.labels[LABELS.rundir] ?? "",
+  };
+}
+
+/** What is known of a sandbox while the engine does not answer: time-out is not dead (LESSONS 27). */
+export function unknownInfo(record: SandboxRecord, runDir: string): SandboxInfo {
+  return {
+    handle: record.handle,
+    provider: "docker",
+    status: "unknown",
+    id: "",
+    startedAt: record.createdAt,
+    createdAt: record.createdAt,
+    harnesses: record.harnesses,
+    confined: true,
+    runDir,
+  };
+}
+
+/** The last lines that a container wrote, both streams in the engine's order. */
+export async function containerLogs(
+  engine: Engine,
+  o: { name: string; lines: number; signal: AbortSignal },
+): Promise<string> {
+  const raw = await engine.call(
+    "read a log",
+    (docker) =>
+      docker
+        .getContainer(o.name)
+        .logs({ stdout: true, stderr: true, tail: o.lines, follow: false }),
+    { signal: o.signal },
+  );
+  return demultiplexed(Buffer.from(raw));
+}
+
+/** Frames of `{stream, 0, 0, 0, u32 length}` and text. */
+function demultiplexed(raw: Buffer): string {
+  let text = "";
+  for (let at = 0; at + 8 <= raw.length; ) {
+    const end = at + 8 + raw.readUInt32BE(at + 4);
+    text += raw.toString("utf8", at + 8, end);
+    at = end;
+  }
+  return text;
+}

@@ -1,0 +1,24 @@
+/** Labels of everything that we make in an engine. Never decide on a name alone (LESSONS 30). */
+export const LABELS = {
+  instance: "dev.deco-link.instance",
+  handle: "dev.deco-link.handle",
+  spec: "dev.deco-link.spec",
+  created: "dev.deco-link.created",
+  thread: "dev.deco-link.thread",
+  rundir: "dev.deco-link.rundir",
+  image: "dev.deco-link.image-tag",
+} as const;
+
+export interface Names {
+  readonly container: string;
+  readonly volume: string;
+}
+
+/** Names of one sandbox; the instance keeps two daemons of one machine apart. */
+export function namesOf(instanceId: string, handle: string): Names {
+  const instance = instanceId.replace(/[^a-zA-Z0-9]/g, "").slice(0, 12);
+  return {
+    container: `deco-${instance}-${handle}`,
+    volume: `deco-${instance}-${handle}-workspace`,
+  };
+}
