@@ -20,8 +20,9 @@ for (const [name, entry] of [
     outdir: dist,
     naming: {
       entry: `${name}.js`,
-      chunk: `chunks/[name]-[hash].js`,
-      asset: `assets/[name]-[hash].[ext]`,
+      // Flat: code that looks for its neighbours (dist/harnessd.js) must find them from a chunk, too.
+      chunk: `[name]-[hash].js`,
+      asset: `[name]-[hash].[ext]`,
     },
     target: "node",
     packages: "external",

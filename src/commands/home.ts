@@ -41,13 +41,23 @@ export async function findHub(
 ): Promise<ApiTarget & { readonly url: string; readonly token: string }> {
   const paths = resolvePaths({ env });
   const up = await readUpSession(paths);
-  const url = flag ?? (env["DECO_HUB"] || up?.hub) ?? loadConfig({ env }).hub;
+  const url = await knownHub(env, flag);
   if (url === undefined) {
     throw new DecoError("not_running", "no hub is known: no `deco up` runs on this home", {
       fix: "Start one with `deco up`, or name one with --hub or DECO_HUB.",
     });
   }
   return { url: checkUrl(url), token: await findToken(env, paths, url, up) };
+}
+
+/** The hub alone; undefined when none is known. */
+export async function knownHub(
+  env: Environment,
+  flag: string | undefined,
+): Promise<string | undefined> {
+  if (flag !== undefined) return flag;
+  if (env["DECO_HUB"]) return env["DECO_HUB"];
+  return (await readUpSession(resolvePaths({ env })))?.hub ?? loadConfig({ env }).hub;
 }
 
 /** The daemon of this home, by its unix socket. */

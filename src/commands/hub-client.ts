@@ -98,7 +98,9 @@ export async function* followRun(
       if (!error.info.retryable && error.code !== "not_running") throw error;
       onCut?.(error);
       const capMs = Math.min(5000, 200 * 2 ** failures++);
-      await delay(capMs / 2 + (Math.random() * capMs) / 2, undefined, { signal });
+      await delay(capMs / 2 + (Math.random() * capMs) / 2, undefined, { signal }).catch(() =>
+        signal.throwIfAborted(),
+      );
     }
   }
 }

@@ -10,9 +10,6 @@ const MAX_BLOCKS = 2000;
 
 const byId = (id) => document.getElementById(id);
 
-if (document.body.dataset.page === "main") startMain();
-if (document.body.dataset.page === "device") startDevice();
-
 async function api(path, { method = "GET", body, headers = {}, signal } = {}) {
   const options = { method, headers: { accept: "application/json", ...headers }, signal };
   if (body !== undefined) {
@@ -313,3 +310,6 @@ async function answerDevice(event) {
     .then(() => done)
     .catch((error) => error.message);
 }
+
+if (document.body.dataset.page === "main") startMain();
+if (document.body.dataset.page === "device") startDevice();

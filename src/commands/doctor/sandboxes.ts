@@ -1,0 +1,79 @@
+import type { ProviderName } from "../../protocol/messages.ts";
+import { imageId } from "../../sandbox/drivers/docker/build-image.ts";
+import { dockerEngine } from "../../sandbox/drivers/docker/engine.ts";
+import { recipe } from "../../sandbox/images/recipes.ts";
+import type { ProviderProbe } from "../../sandbox/provider.ts";
+import { localProviders } from "../local-providers.ts";
+import { type Check, type Finding, fail, ok, type Patient, skip, warn } from "./check.ts";
+
+export const sandboxChecks: readonly Check[] = [
+  {
+    id: "docker",
+    title: "docker engine",
+    fix: "Start Docker, then try again.",
+    run: async (patient) => {
+      const probe = await probeOf(patient, "docker");
+      if (probe.available) return ok(`${probe.version ?? ""} ${probe.arch ?? ""}`.trim());
+      const other = await probeOf(patient, "process");
+      return missing(probe, other.available && other.confined);
+    },
+  },
+  {
+    id: "process",
+    title: "process confinement",
+    fix: "Install bubblewrap or util-linux.",
+    run: async (patient) => {
+      const probe = await probeOf(patient, "process");
+      if (probe.available && probe.confined) return ok(probe.version ?? "confined");
+      const docker = await probeOf(patient, "docker");
+      return missing(probe, docker.available);
+    },
+  },
+  {
+    id: "images",
+    title: "sandbox images",
+    fix: "Run `deco image build`.",
+    run: async (patient) => {
+      const docker = await probeOf(patient, "docker");
+      if (!docker.available) return skip("no Docker engine");
+      const { config, env, signal } = patient;
+      const { tag } = await recipe("harnessd", config.paths.cache, signal);
+      const engine = dockerEngine(config.dockerHost ?? env["DOCKER_HOST"]);
+      if (await imageId(engine, tag, signal)) return ok(tag);
+      return warn(
+        `${tag} is not built yet`,
+        "Nothing: the first run builds it, or `deco image build`.",
+      );
+    },
+  },
+  {
+    id: "model",
+    title: "model key",
+    fix: "Correct `model` in config.json.",
+    run: async ({ config: { models } }) => {
+      const known = Object.entries(models).flatMap(([name, upstream]) =>
+        upstream === undefined ? [] : [`${name} at ${upstream.baseUrl}`],
+      );
+      if (known.length > 0) return ok(known.join(", "));
+      return warn(
+        "no model's key is known",
+        "Set ANTHROPIC_API_KEY or OPENAI_API_KEY for the daemon.",
+      );
+    },
+  },
+];
+
+/** Without any provider nothing can run; with the other one this is only worth knowing. */
+function missing(probe: ProviderProbe, otherWorks: boolean): Finding {
+  const detail = probe.reason ?? "does not work here";
+  const fix = probe.fix ?? "See README.md for what a laptop needs.";
+  return otherWorks ? warn(detail, fix) : fail(detail, fix);
+}
+
+async function probeOf(
+  { config, env, signal }: Patient,
+  name: ProviderName,
+): Promise<ProviderProbe> {
+  const provider = localProviders(config, env).find((one) => one.name === name);
+  return provider?.probe(signal) ?? { available: false, confined: false, reason: "not built in" };
+}
