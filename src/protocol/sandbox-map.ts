@@ -61,7 +61,7 @@ function readBranch(value: unknown): SandboxKinds | undefined {
   // Known kinds first, so that an unknown one never takes the place of a docker entry.
   const names = Object.keys(branch).toSorted((a, b) => Number(isKind(b)) - Number(isKind(a)));
   for (const name of names) {
-    const entry = readEntry(branch[name]);
+    const entry = name === "__proto__" ? undefined : readEntry(branch[name]);
     if (entry !== undefined) kinds[kindOf(name)] ??= entry;
   }
   return kinds;
