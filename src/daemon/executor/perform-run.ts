@@ -22,12 +22,13 @@ export async function performRun(
       await previousGone(parts, live, previous);
       slot = await waitForTurn(parts, live);
       sayStarted(parts, live);
-      using timer = deadline(live, parts.now(), parts.now());
-      live.touched = true;
-      live.sandbox = await onLeg("sandbox", "sandbox_failed", () => provision(parts, live));
-      live.signal.throwIfAborted();
-      await startHarness(parts, live);
-      return { type: "harness", event: await runToEnd(parts, live) };
+      return await beforeDeadline(live, parts.now(), parts.now(), async () => {
+        live.touched = true;
+        live.sandbox = await onLeg("sandbox", "sandbox_failed", () => provision(parts, live));
+        live.signal.throwIfAborted();
+        await startHarness(parts, live);
+        return { type: "harness", event: await runToEnd(parts, live) };
+      });
     });
     await endRun(parts, live, outcome);
   } finally {
@@ -41,15 +42,20 @@ export async function adoptRun(
   live: LiveRun,
   record: RunRecord,
 ): Promise<void> {
-  using slot = parts.slots.occupy(live.handle);
-  const outcome = await outcomeOf(async () => {
-    live.touched = true;
-    live.told = true;
-    using timer = deadline(live, record.createdAt, parts.now());
-    await findSandbox(parts, live, record);
-    return { type: "harness", event: await runToEnd(parts, live) };
-  });
-  await endRun(parts, live, outcome);
+  live.touched = true;
+  live.told = true;
+  const slot = parts.slots.occupy(live.handle);
+  try {
+    const outcome = await outcomeOf(() =>
+      beforeDeadline(live, record.createdAt, parts.now(), async () => {
+        await findSandbox(parts, live, record);
+        return { type: "harness", event: await runToEnd(parts, live) };
+      }),
+    );
+    await endRun(parts, live, outcome);
+  } finally {
+    slot[Symbol.dispose]();
+  }
 }
 
 async function findSandbox(parts: ExecutorParts, live: LiveRun, record: RunRecord): Promise<void> {
@@ -127,11 +133,20 @@ function startedPayload(dispatch: DispatchRun): Record<string, unknown> {
   };
 }
 
-/** Stops the run when its time is over. */
-function deadline(live: LiveRun, since: number, now: number): Disposable {
+/** Stops the run when its time, counted from `since`, is over. */
+async function beforeDeadline<T>(
+  live: LiveRun,
+  since: number,
+  now: number,
+  work: () => Promise<T>,
+): Promise<T> {
   const seconds = live.dispatch.options?.timeoutSeconds;
-  if (seconds === undefined) return { [Symbol.dispose]: () => {} };
+  if (seconds === undefined) return await work();
   const inMs = Math.max(0, since + seconds * 1000 - now);
   const timer = setTimeout(() => live.stop("timeout"), inMs);
-  return { [Symbol.dispose]: () => clearTimeout(timer) };
+  try {
+    return await work();
+  } finally {
+    clearTimeout(timer);
+  }
 }
