@@ -1,18 +1,22 @@
 import { cpus, totalmem } from "node:os";
 import type { BenchResult } from "./result.ts";
+import { runProgram } from "./run-program.ts";
 
 /**
  * `npm run bench -- NAME [--json]`: one bench, or `all` (which rewrites docs/benchmarks.md).
  * Ratios are ours / rival, both measured interleaved in this one run.
  */
 const BENCHES: Readonly<Record<string, () => Promise<BenchResult[]>>> = {
-  tunnel: async () => (await import("./tunnel.ts")).tunnelBench(),
-  sandbox: async () => (await import("./sandbox.ts")).sandboxBench(),
-  hub: async () => (await import("./hub.ts")).hubBench(),
-  daemon: async () => (await import("./daemon.ts")).daemonBench(),
+  tunnel: async () => [
+    ...(await runProgram("tunnel", "bun")),
+    ...(await runProgram("tunnel", "node")),
+  ],
+  sandbox: () => runProgram("sandbox", "bun"),
+  hub: () => runProgram("hub", "bun"),
+  daemon: () => runProgram("daemon", "bun"),
 };
 
-export const machine = `${process.platform}/${process.arch}, ${cpus().length} cores (${cpus()[0]?.model.trim()}), ${Math.round(totalmem() / 2 ** 30)} GiB`;
+const machine = `${process.platform}/${process.arch}, ${cpus().length} cores (${cpus()[0]?.model.trim()}), ${Math.round(totalmem() / 2 ** 30)} GiB`;
 
 async function main(argv: readonly string[]): Promise<number> {
   const name = argv.find((argument) => !argument.startsWith("-"));
@@ -35,7 +39,7 @@ async function main(argv: readonly string[]): Promise<number> {
   return 0;
 }
 
-export function formatResult({
+function formatResult({
   metric,
   unit,
   runtime,
