@@ -9,10 +9,13 @@ export interface RawStream {
   end(): void;
   fail(failure: StreamFailure): void;
   drain(): void;
+  /** Our end went out. */
+  endSent(): void;
 }
 
 export function rawStream(stream: MuxStream): RawStream {
   let written: (() => void) | undefined;
+  let finished: (() => void) | undefined;
   const held: Uint8Array[] = [];
   let ended = false;
   const duplex = new Duplex({
@@ -25,8 +28,9 @@ export function rawStream(stream: MuxStream): RawStream {
       else written = done;
     },
     final(done) {
+      // Not sooner: a duplex that finished is destroyed, and that resets what is not sent.
+      finished = done;
       stream.end();
-      done();
     },
     destroy(error, done) {
       stream.reset();
@@ -58,5 +62,6 @@ export function rawStream(stream: MuxStream): RawStream {
       written = undefined;
       done?.();
     },
+    endSent: () => finished?.(),
   };
 }

@@ -67,8 +67,10 @@ class Exchange implements StreamEvents {
   }
 
   onHead({ status, headers: list }: ResponseHead): void {
-    if (this.#upgrade && status === 101) this.#raw = rawStream(this.#stream);
-    else if (this.#upgrade) this.#stream.end();
+    if (this.#upgrade && status === 101) {
+      this.#raw = rawStream(this.#stream);
+      this.#raw.duplex.once("close", () => this.#over());
+    } else if (this.#upgrade) this.#stream.end();
     const socket = this.#raw?.duplex;
     const answer = { status, headers: headersFrom(list), body: this.#inbound.body };
     this.head.resolve(socket ? { ...answer, socket } : answer);
@@ -94,6 +96,10 @@ class Exchange implements StreamEvents {
   onDrain(): void {
     if (this.#raw) this.#raw.drain();
     else this.#outbound.onDrain();
+  }
+
+  onEndSent(): void {
+    this.#raw?.endSent();
   }
 
   async #send(body: Uint8Array | ReadableStream<Uint8Array>): Promise<void> {

@@ -50,6 +50,7 @@ export function serveStream(
       held.delete(request);
     },
     onDrain: () => (raw ? raw.drain() : outbound.onDrain()),
+    onEndSent: () => raw?.endSent(),
   });
   held.add(request);
   const upgrade: TunnelUpgradeAnswer = ({ headers }) => {

@@ -27,6 +27,8 @@ export interface StreamEvents {
   onReset(failure: StreamFailure): void;
   /** There is room again after `write` said false. */
   onDrain?(): void;
+  /** Our end went out, behind all that was written. */
+  onEndSent?(): void;
 }
 
 /** Why a stream ended early: `code` is an error code, or empty for a plain cancel. */
@@ -159,6 +161,7 @@ export class MuxStream {
 
   markEndSent(): void {
     this.#sending = "ended";
+    this.#events?.onEndSent?.();
     if (this.#receiving === "ended") this.#close();
     else if (this.#discarding) this.discard();
   }

@@ -1,9 +1,10 @@
 import { expect, test } from "bun:test";
 import { tunnelBehaviours } from "./behaviours/tunnel.ts";
 import { tunnelFailures } from "./behaviours/tunnel-failures.ts";
+import { upgradeBehaviours } from "./behaviours/upgrade.ts";
 import { bundleForNode, runNode } from "./support-node.ts";
 
-const behaviours = { ...tunnelBehaviours, ...tunnelFailures };
+const behaviours = { ...tunnelBehaviours, ...tunnelFailures, ...upgradeBehaviours };
 
 for (const [name, behaviour] of Object.entries(behaviours)) test(name, behaviour, 20_000);
 

@@ -1,5 +1,6 @@
 import { runBehaviours } from "./run.ts";
 import { tunnelBehaviours } from "./tunnel.ts";
 import { tunnelFailures } from "./tunnel-failures.ts";
+import { upgradeBehaviours } from "./upgrade.ts";
 
-await runBehaviours({ ...tunnelBehaviours, ...tunnelFailures });
+await runBehaviours({ ...tunnelBehaviours, ...tunnelFailures, ...upgradeBehaviours });
