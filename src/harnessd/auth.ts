@@ -24,16 +24,13 @@ export async function takeToken(path: string, optional: boolean): Promise<string
   return token;
 }
 
-/**
- * The token stands in `authorization: Bearer …` or, so that a proxied program can have an
- * Authorization header of its own, in `x-harness-token`.
- */
+/** The token stands in `authorization: Bearer …`; it is compared in constant time. */
 export function bearerCheck(token: string | undefined): Authorize {
   if (token === undefined) return () => true;
   const expected = digest(token);
   return (headers) => {
-    const given = headers["x-harness-token"] ?? bearer(headers.authorization);
-    return typeof given === "string" && timingSafeEqual(digest(given), expected);
+    const given = bearer(headers.authorization);
+    return given !== undefined && timingSafeEqual(digest(given), expected);
   };
 }
 

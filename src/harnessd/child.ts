@@ -11,6 +11,8 @@ export interface ChildOptions {
   readonly env: Readonly<Record<string, string>>;
   /** Text for its standard input, which is closed behind it; none: /dev/null. */
   readonly stdin?: string;
+  /** The program writes an exit code and a newline to its descriptor 3, which counts instead of its own. */
+  readonly reportsExit?: boolean;
 }
 
 /** How it ended: `code` is 128 + the signal's number when a signal ended it, as shells say it. */
@@ -37,11 +39,17 @@ export async function startChild(options: ChildOptions): Promise<Child> {
     cwd: options.cwd,
     env: { ...options.env },
     detached: true,
-    stdio: [options.stdin === undefined ? "ignore" : "pipe", "pipe", "pipe"],
+    stdio: [
+      options.stdin === undefined ? "ignore" : "pipe",
+      "pipe",
+      "pipe",
+      ...(options.reportsExit ? (["pipe"] as const) : []),
+    ],
   };
   const child = start(options, spawnOptions);
   const exited = new Promise<ChildExit>((resolve) => {
     child.once("exit", (code, signal) => resolve(exitOf(code, signal)));
+    child.stdio[3]?.once("data", (bytes: Buffer) => resolve({ code: Number(bytes.toString()) }));
   });
   await new Promise<void>((resolve, reject) => {
     child.once("spawn", resolve);

@@ -22,6 +22,8 @@ export interface EventLogOptions {
   /** Longest file; an append beyond it fails as a full disk does. */
   readonly maxBytes: number;
   readonly now: () => Date;
+  /** Called when the disk is full; true when something was freed and the write may be tried again. */
+  readonly makeRoom?: () => Promise<boolean>;
   /** Called in order with each event that is on disk, also with those found at opening. */
   readonly onEvent: (event: HarnessEvent) => void;
 }
@@ -72,6 +74,11 @@ export class EventLog implements AsyncDisposable {
   /** The number of the last event on disk; -1 when there is none. */
   get lastSeq(): number {
     return this.#committedSeq;
+  }
+
+  /** Bytes on disk. */
+  get size(): number {
+    return this.#size;
   }
 
   get ended(): boolean {
@@ -180,8 +187,16 @@ export class EventLog implements AsyncDisposable {
     if (this.#size + bytes.length > this.#options.maxBytes) {
       throw new Error(`the log is over ${this.#options.maxBytes} bytes`);
     }
-    await this.#file.appendFile(bytes);
-    await this.#file.datasync();
+    for (;;) {
+      try {
+        await this.#file.appendFile(bytes);
+        await this.#file.datasync();
+        return;
+      } catch (error) {
+        if (!isFull(error) || !(await this.#options.makeRoom?.())) throw error;
+        await this.#file.truncate(this.#size);
+      }
+    }
   }
 
   async #refuse(cause: unknown): Promise<void> {
@@ -222,6 +237,10 @@ export class EventLog implements AsyncDisposable {
       this.#wake.add(go);
     });
   }
+}
+
+function isFull(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "ENOSPC";
 }
 
 function seqOf(event: HarnessEvent): number {

@@ -1,5 +1,4 @@
 import { connect, createServer, type Server, type Socket } from "node:net";
-import { pipeline } from "node:stream";
 import type { ModelUpstream } from "./config.ts";
 
 /**
@@ -49,11 +48,16 @@ export class ModelForwarder implements AsyncDisposable {
       one.once("close", () => this.#sockets.delete(one));
     }
     // A failure of one side ends the other: the agent sees a broken connection and tries again.
-    pipeline(socket, upstream, (error) => {
-      if (error) socket.destroy();
-    });
-    pipeline(upstream, socket, (error) => {
-      if (error) upstream.destroy();
-    });
+    socket.once("error", () => upstream.destroy());
+    upstream.once("error", () => socket.destroy());
+    socket.once("close", () => upstream.destroy());
+    upstream.once("close", () => socket.end());
+    if (upstream.destroyed) {
+      // Bun tells of a missing socket before anyone can listen to it.
+      socket.destroy();
+      return;
+    }
+    socket.pipe(upstream);
+    upstream.pipe(socket);
   }
 }

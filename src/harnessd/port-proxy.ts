@@ -14,7 +14,10 @@ interface Target {
   readonly path: string;
 }
 
-/** Headers that belong to one connection (RFC 9110, section 7.6.1), and harnessd's own token. */
+/** Where the daemon puts a caller's own Authorization header, as that one carries harnessd's token. */
+const CALLERS_AUTHORIZATION = "x-forwarded-authorization";
+
+/** Headers that belong to one connection (RFC 9110, section 7.6.1), and those set anew here. */
 const HOP_BY_HOP = new Set([
   "connection",
   "keep-alive",
@@ -25,7 +28,9 @@ const HOP_BY_HOP = new Set([
   "trailer",
   "transfer-encoding",
   "upgrade",
-  "x-harness-token",
+  "host",
+  "authorization",
+  CALLERS_AUTHORIZATION,
 ]);
 
 /** A server inside may listen on either loopback address only. */
@@ -124,11 +129,10 @@ function forwardable(headers: IncomingHttpHeaders): OutgoingHttpHeaders {
   const kept: OutgoingHttpHeaders = {};
   for (const [name, value] of Object.entries(headers)) {
     if (value === undefined || HOP_BY_HOP.has(name) || named.includes(name)) continue;
-    if (name === "host") continue;
-    // The Authorization header is harnessd's own unless its token came in the other header.
-    if (name === "authorization" && headers["x-harness-token"] === undefined) continue;
     kept[name] = value;
   }
+  const callers = headers[CALLERS_AUTHORIZATION];
+  if (typeof callers === "string") kept.authorization = callers;
   return kept;
 }
 

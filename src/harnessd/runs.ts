@@ -83,7 +83,7 @@ export class Runs implements AsyncDisposable {
     const { harness, model, prompt } = request;
     const adapter = this.#options.adapters.get(harness);
     if (!adapter) throw new DecoError("unknown_harness", `no adapter for ${harness}`);
-    await this.#forgetOldest();
+    while (this.#isCrowded() && (await this.#forgetOldest()));
     const id = `run_${randomUUID()}`;
     const createdAt = this.#now().toISOString();
     const record: RunRecord = { id, prompt, harness, createdAt, ...(model ? { model } : {}) };
@@ -136,6 +136,7 @@ export class Runs implements AsyncDisposable {
       runId: record.id,
       maxBytes: this.#options.maxLogBytes,
       now: this.#now,
+      makeRoom: () => this.#forgetOldest(record.id),
       onEvent: (event) => applyEvent(state, event),
     });
     return { record, state, log };
@@ -149,13 +150,21 @@ export class Runs implements AsyncDisposable {
     await run.log.end("run.failed", failedPayload(failure));
   }
 
-  async #forgetOldest(): Promise<void> {
+  /** Logs of ended runs may take as much disk as one run may. */
+  #isCrowded(): boolean {
     const ended = this.list().filter((run) => run.active === undefined);
-    for (const run of ended.slice(0, Math.max(0, ended.length - MAX_ENDED_RUNS))) {
-      this.#runs.delete(run.record.id);
-      await run.log[Symbol.asyncDispose]();
-      await rm(join(this.#options.dataDir, run.record.id), { recursive: true, force: true });
-    }
+    const bytes = ended.reduce((sum, run) => sum + run.log.size, 0);
+    return ended.length > MAX_ENDED_RUNS || bytes > this.#options.maxLogBytes;
+  }
+
+  /** Drops the oldest ended run but `except`; false when there is none. */
+  async #forgetOldest(except?: string): Promise<boolean> {
+    const run = this.list().find((one) => one.active === undefined && one.record.id !== except);
+    if (!run) return false;
+    this.#runs.delete(run.record.id);
+    await run.log[Symbol.asyncDispose]();
+    await rm(join(this.#options.dataDir, run.record.id), { recursive: true, force: true });
+    return true;
   }
 }
 

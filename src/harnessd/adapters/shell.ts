@@ -8,6 +8,14 @@ import type { Adapter, AdapterContext, Completed } from "./adapter.ts";
 /** How much of the output the closing events repeat, in characters. */
 const OUTPUT_TAIL = 64 * 1024;
 
+/**
+ * Puts real pipes before the command's output: what Node and Bun give a child are sockets, which
+ * can't be opened by name, so that `echo … >/dev/stderr` would fail. Descriptor 3 takes the exit code.
+ */
+const WITH_PIPES = `{ {
+  { sh -c "$1" 2>&5 3>&- 4>&- 5>&-; echo $? >&3; } 5>&1 1>&4 2>/dev/null
+} | cat >&2 3>&- 4>&-; } 4>&1 | cat 3>&-`;
+
 /** Runs the prompt as `sh -c PROMPT` in the workspace. */
 export function shellAdapter(): Adapter {
   return {
@@ -30,7 +38,8 @@ async function runShell(context: AdapterContext): Promise<Completed> {
   try {
     const child = await startChild({
       command: "sh",
-      args: ["-c", command],
+      args: ["-c", WITH_PIPES, "sh", command],
+      reportsExit: true,
       cwd: context.workspace,
       env: context.env,
     });
