@@ -4,6 +4,9 @@ import type { Journal } from "../journal.ts";
 import { BatchWriter } from "./batch-writer.ts";
 import { mapHarnessEvent } from "./map-harness-event.ts";
 
+/** Few, so that a sandbox that is gone is soon asked about; the caller tries again. */
+const MAX_FAILURES = 2;
+
 export interface FollowHarness {
   readonly journal: Journal;
   readonly client: HarnessClient;
@@ -34,7 +37,7 @@ export async function followHarness(options: FollowHarness): Promise<HarnessEven
   let end: HarnessEvent | undefined;
   for await (const event of client.events(
     harnessRunId,
-    after === undefined ? {} : { after },
+    { maxFailures: MAX_FAILURES, ...(after === undefined ? {} : { after }) },
     signal,
   )) {
     if (terminalStatus(event.type)) {

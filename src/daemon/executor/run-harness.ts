@@ -14,8 +14,8 @@ import { stopReason } from "./run-stop.ts";
 
 /** How long a stopped harness may still speak before its processes are ended from outside. */
 const TAIL_MS = 800;
-/** Rounds of the client's own reconnects while the sandbox itself is said to run. */
-const ROUNDS = 3;
+/** Rounds of reconnects without progress while the sandbox itself is said to run (about 15 s). */
+const ROUNDS = 8;
 
 /** Tells the sandbox's harnessd to start; from here on it has a name there. */
 export async function startHarness(parts: ExecutorParts, live: LiveRun): Promise<void> {
@@ -62,7 +62,11 @@ async function follow(parts: ExecutorParts, live: LiveRun, signal: AbortSignal) 
   const { runId, attempt } = dispatch;
   if (!harness) throw new DecoError("harness_unreachable", "the harness was never started");
   const { client, runId: harnessRunId } = harness;
+  let lastSeq = 0;
   for (let round = 1; ; round++) {
+    const reached = journal.state(runId, attempt)?.lastSeq ?? 0;
+    if (reached > lastSeq) round = 1;
+    lastSeq = reached;
     try {
       return await followHarness({ journal, client, harnessRunId, runId, attempt, now, signal });
     } catch (thrown) {
@@ -77,7 +81,7 @@ async function follow(parts: ExecutorParts, live: LiveRun, signal: AbortSignal) 
       if (error.code !== "harness_unreachable") throw error;
       // An engine that does not answer is no proof of anything (LESSONS 27).
       if (status === "running" && round >= ROUNDS) throw error;
-      if (status === "unknown") await sleep(1000, undefined, { signal });
+      await sleep(status === "unknown" ? 1000 : Math.min(200 * round, 1500), undefined, { signal });
       parts.log.info({ runId, handle, provider: provider.name, round }, "harness lost; again");
     }
   }

@@ -1,0 +1,139 @@
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { deferred } from "../../src/protocol/deferred.ts";
+import { ExecutorHome, typesOf } from "./executor-home.ts";
+
+let home: ExecutorHome;
+
+beforeEach(() => {
+  home = new ExecutorHome();
+});
+afterEach(() => home[Symbol.asyncDispose]());
+
+test("a run outlives its daemon: the next one goes on where the journal ends (LESSONS 2)", async () => {
+  home.run("hang");
+  await home.until("assistant.message.delta");
+  const harness = home.provider.harness();
+  harness.emit("tool.output.delta", { content: "before" });
+  await home.until("tool.output.delta");
+  const before = home.events();
+  await home.executor.close();
+  harness.emit("tool.output.delta", { content: "while nobody listened" });
+  await home.restart();
+  harness.emit("tool.output.delta", { content: "after" });
+  harness.emit("run.completed", { output: "all of it" });
+  const events = await home.end();
+  expect(events.slice(0, before.length)).toEqual(before);
+  expect(events.slice(before.length).map((event) => event.payload["content"])).toEqual([
+    "while nobody listened",
+    "after",
+    undefined,
+  ]);
+  expect(events.at(-1)).toMatchObject({ type: "run.completed", payload: { output: "all of it" } });
+  expect(home.provider.ensured).toHaveLength(1);
+});
+
+test("a run that ended while the daemon was away gets its end (LESSONS 24)", async () => {
+  home.run("hang");
+  await home.until("assistant.message.delta");
+  await home.executor.close();
+  home.provider.harness().emit("run.completed", { output: "alone" });
+  await home.restart();
+  expect((await home.end()).at(-1)).toMatchObject({
+    type: "run.completed",
+    payload: { output: "alone" },
+  });
+});
+
+test("an adopted run has its model socket and token again, and both end with it", async () => {
+  home.run("hang");
+  await home.until("assistant.message.delta");
+  await home.restart();
+  home.provider.harness().emit("tool.output.delta", {});
+  await home.until("tool.output.delta");
+  expect([...home.model.granted]).toEqual(["run-1"]);
+  expect(home.model.sockets).toHaveLength(1);
+  home.executor.cancel("run-1");
+  await home.end();
+  expect(home.model.granted.size).toBe(0);
+});
+
+test("a run whose sandbox is gone after the restart fails as sandbox_lost", async () => {
+  home.run("hang");
+  await home.until("assistant.message.delta");
+  await home.executor.close();
+  const [handle = ""] = home.provider.sandboxes.keys();
+  await home.provider.remove(handle);
+  await home.restart();
+  expect((await home.end()).at(-1)?.payload).toMatchObject({
+    code: "sandbox_lost",
+    leg: "sandbox",
+  });
+});
+
+test("a run whose provider is gone after the restart fails, and is given to no other", async () => {
+  home.run("hang");
+  await home.until("assistant.message.delta");
+  await home.restart({ providers: new Map() });
+  expect((await home.end()).at(-1)?.payload).toMatchObject({ code: "sandbox_lost", leg: "daemon" });
+});
+
+test("a run that was cut off while its sandbox was made is made again, started once", async () => {
+  home.provider.gate = deferred().promise;
+  home.run("replay:simple");
+  await home.until("sandbox.provisioning");
+  await home.executor.close();
+  home.provider.gate = Promise.resolve();
+  await home.restart();
+  const types = typesOf(await home.end());
+  expect(types.filter((type) => type === "run.started")).toHaveLength(1);
+  expect(types.at(-1)).toBe("run.completed");
+});
+
+test("a run that may or may not have been told to its harness is not started twice", async () => {
+  home.run("hang");
+  await home.until("assistant.message.delta");
+  await home.executor.close();
+  home.journal.setProgress("run-1", 1, { phase: "starting" });
+  const harness = home.provider.harness();
+  await home.restart();
+  // With its name in the journal it is adopted all the same.
+  harness.emit("run.completed", { output: "" });
+  expect((await home.end()).at(-1)?.type).toBe("run.completed");
+
+  home.journal.createRun({ runId: "run-2", attempt: 1, harness: "shell", prompt: "hang" });
+  const [handle = ""] = home.provider.sandboxes.keys();
+  home.journal.setProgress("run-2", 1, { phase: "starting", handle, provider: "process" });
+  await home.restart();
+  expect((await home.end("run-2")).at(-1)?.payload).toMatchObject({
+    code: "sandbox_lost",
+    leg: "daemon",
+    processesLeft: 0,
+  });
+  expect(harness.runs.size).toBe(1);
+});
+
+test("a cancel that was not yet proven is proven after the restart", async () => {
+  home.run("stubborn");
+  await home.until("assistant.message.delta");
+  home.provider.engineDown = true;
+  home.executor.cancel("run-1", 1);
+  await home.restart();
+  expect(home.journal.state("run-1")?.status).toBe("running");
+  home.provider.engineDown = false;
+  expect((await home.end()).at(-1)).toMatchObject({
+    type: "run.cancelled",
+    payload: { processesLeft: 0 },
+  });
+  expect(home.provider.harness().processes).toBe(0);
+});
+
+test("after a restart queued runs start in their old order", async () => {
+  await home.restart({ limits: { maxRuns: 1 } });
+  for (const runId of ["a", "b", "c"]) home.run("hang", { runId });
+  await home.until("assistant.message.delta", "a");
+  await home.restart({ limits: { maxRuns: 1 } });
+  home.executor.cancel("a");
+  await home.until("assistant.message.delta", "b");
+  expect(home.journal.state("c")?.status).toBe("queued");
+  await home.executor.cancelAll();
+});
