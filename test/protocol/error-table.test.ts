@@ -67,7 +67,8 @@ describe("the table of codes", () => {
     for (const [code, { title, status }] of Object.entries<ErrorInfo>(ERRORS)) {
       const type = `urn:deco-link:error:${code}`;
       const problem = { type, title, status, code, detail: "why", fix: "Do.", now: "x" };
-      expect<unknown>(DecoError.fromProblem(problem).toProblem()).toEqual(problem);
+      const back: unknown = DecoError.fromProblem(problem).toProblem();
+      expect(back).toEqual(problem);
     }
   });
 });
