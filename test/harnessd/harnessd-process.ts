@@ -47,6 +47,8 @@ export interface TestOptions {
   /** A folder that an earlier one used; it stays. */
   readonly folder?: string;
   readonly withoutToken?: boolean;
+  /** A command before it, such as `unshare …`; the folder of the event logs exists then. */
+  readonly wrapper?: (dataDir: string) => readonly string[];
 }
 
 /** Starts harnessd on a free port and a socket, and waits for its ready line. */
@@ -56,7 +58,11 @@ export async function startHarnessd(options: TestOptions = {}): Promise<TestHarn
   const socketPath = join(folder, "harnessd.sock");
   await mkdir(workspace, { recursive: true });
   if (!options.withoutToken) await writeFile(join(folder, "token"), TOKEN, { mode: 0o600 });
-  const child = spawn(process.execPath, [MAIN], {
+  const dataDir = join(folder, "data");
+  await mkdir(dataDir, { recursive: true });
+  const program = [process.execPath, MAIN];
+  const [command, ...args] = options.wrapper ? options.wrapper(dataDir).concat(program) : program;
+  const child = spawn(command ?? "", args, {
     env: {
       PATH: process.env["PATH"] ?? "",
       HOME: folder,
@@ -64,7 +70,7 @@ export async function startHarnessd(options: TestOptions = {}): Promise<TestHarn
       HARNESS_SOCKET: socketPath,
       HARNESS_WORKSPACE: workspace,
       HARNESS_TOKEN_FILE: join(folder, "token"),
-      HARNESS_DATA: join(folder, "data"),
+      HARNESS_DATA: dataDir,
       ...options.env,
     },
     stdio: ["ignore", "pipe", "pipe"],
@@ -101,7 +107,8 @@ export async function startHarnessd(options: TestOptions = {}): Promise<TestHarn
     ...client,
     kill,
     [Symbol.asyncDispose]: async () => {
-      await kill("SIGTERM");
+      // `unshare --fork` ignores SIGTERM; its --kill-child ends the rest.
+      await kill(options.wrapper ? "SIGKILL" : "SIGTERM");
       if (options.folder === undefined) await rm(folder, { recursive: true, force: true });
     },
   };
