@@ -1,0 +1,142 @@
+import { answerError } from "../net/answer-error.ts";
+import { readSse } from "../net/sse-read.ts";
+import { readAll } from "../net/web-stream.ts";
+import { DecoError } from "../protocol/errors.ts";
+import { checkResponse, signRequest } from "../protocol/signature.ts";
+import type { SseFrame } from "../protocol/sse.ts";
+import { deadline } from "./deadline.ts";
+
+/** An answer whose body is still on its way. */
+export interface RouteAnswer {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly body: ReadableStream<Uint8Array>;
+}
+
+/** A way to a daemon: a tunnel, or a loopback URL. */
+export interface LinkRoute {
+  readonly linkId: string;
+  readonly epoch: number;
+  /** Aborts when the way is gone. */
+  readonly signal: AbortSignal;
+  request(o: {
+    method: string;
+    path: string;
+    headers: Record<string, string>;
+    body?: Uint8Array;
+    signal: AbortSignal;
+  }): Promise<RouteAnswer>;
+  close(reason: "superseded" | "revoked" | "replaced" | "gone"): void;
+}
+
+/** The hub's side of the control plane of one link and epoch. */
+export interface ControlClient {
+  /**
+   * One request with a checked answer.
+   *
+   * @throws DecoError the daemon's code for an answer over 399; `answer_unsigned`, `timeout`, `tunnel_lost`.
+   */
+  call(o: {
+    method: string;
+    path: string;
+    body?: string;
+    signal: AbortSignal;
+    timeoutMs?: number;
+  }): Promise<{
+    status: number;
+    body: unknown;
+  }>;
+  /** The frames of an event stream. @throws DecoError as `call` does, before the first frame. */
+  events(path: string, signal: AbortSignal): AsyncGenerator<SseFrame, void, undefined>;
+}
+
+const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
+const CALL_TIMEOUT_MS = 15_000;
+
+export interface ControlClientOptions {
+  readonly route: LinkRoute;
+  /** The 32 bytes of this epoch. */
+  readonly key: Uint8Array;
+  readonly now: () => number;
+}
+
+/** @see PROTOCOL.md, section "Signature" */
+export function controlClient({ route, key, now }: ControlClientOptions): ControlClient {
+  async function send(
+    method: string,
+    target: string,
+    text: string | undefined,
+    signal: AbortSignal,
+  ) {
+    const [path = "", query] = target.split("?", 2);
+    const body = text === undefined ? undefined : new TextEncoder().encode(text);
+    const { linkId, epoch } = route;
+    const signed = signRequest({
+      key,
+      linkId,
+      epoch,
+      method,
+      path,
+      query: query === undefined ? "" : `?${query}`,
+      now: now(),
+      ...(body === undefined ? {} : { body }),
+    });
+    const headers = body === undefined ? signed : { ...signed, "content-type": "application/json" };
+    const request = { method, path: target, headers, signal };
+    const answer = await route.request(body === undefined ? request : { ...request, body });
+    return { answer, requestSignature: signed["signature"] ?? "" };
+  }
+
+  async function checked(answer: RouteAnswer, requestSignature: string): Promise<Uint8Array> {
+    const { status } = answer;
+    const body = await readAll(answer.body, MAX_ANSWER_BYTES);
+    const headers = (name: string) => answer.headers.get(name) ?? undefined;
+    checkResponse({ key, status, body, headers, requestSignature });
+    return body;
+  }
+
+  async function failure(answer: RouteAnswer, requestSignature: string): Promise<DecoError> {
+    const body = await checked(answer, requestSignature);
+    return answerError({ ...answer, body: new Blob([new Uint8Array(body)]).stream() });
+  }
+
+  return {
+    async call({ method, path, body: text, signal, timeoutMs = CALL_TIMEOUT_MS }) {
+      using limit = deadline([signal, route.signal], timeoutMs);
+      try {
+        const { answer, requestSignature } = await send(method, path, text, limit.signal);
+        if (answer.status > 399) throw await failure(answer, requestSignature);
+        const bytes = await checked(answer, requestSignature);
+        return { status: answer.status, body: parseBody(bytes) };
+      } catch (error) {
+        throw asDecoError(error, limit.signal);
+      }
+    },
+    async *events(path, signal) {
+      using limit = deadline([signal, route.signal]);
+      try {
+        const { answer, requestSignature } = await send("GET", path, undefined, limit.signal);
+        if (answer.status > 399) throw await failure(answer, requestSignature);
+        yield* readSse(answer);
+      } catch (error) {
+        throw asDecoError(error, limit.signal);
+      }
+    },
+  };
+}
+
+function parseBody(bytes: Uint8Array): unknown {
+  if (bytes.length === 0) return undefined;
+  try {
+    return JSON.parse(new TextDecoder().decode(bytes)) as unknown;
+  } catch (cause) {
+    throw new DecoError("invalid_json", "the daemon answered no JSON", { cause });
+  }
+}
+
+/** Transport failures have no code of their own: to the hub they are all a lost tunnel. */
+function asDecoError(error: unknown, signal: AbortSignal): DecoError {
+  if (error instanceof DecoError) return error;
+  if (signal.aborted && signal.reason instanceof DecoError) return signal.reason;
+  return DecoError.from(error, "tunnel_lost");
+}
