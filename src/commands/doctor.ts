@@ -1,4 +1,3 @@
-import { loadConfig } from "../daemon/config.ts";
 import { DecoError } from "../protocol/errors.ts";
 import type { Command } from "./command.ts";
 import { type Check, type CheckStatus, type Finding, fail, type Patient } from "./doctor/check.ts";
@@ -7,6 +6,7 @@ import { machineChecks } from "./doctor/machine.ts";
 import { sandboxChecks } from "./doctor/sandboxes.ts";
 import { knownHub } from "./home.ts";
 import type { Output } from "./output.ts";
+import { settings } from "./settings.ts";
 import { askStatus } from "./status.ts";
 
 const PROBLEMS_EXIT = 10;
@@ -17,7 +17,7 @@ const CHECK_LIMIT_MS = 30_000;
 export function doctor(flags: { readonly hub?: string }): Command {
   return async (context) => {
     const { env, out } = context;
-    const config = loadConfig({ env });
+    const config = settings(env);
     const patient: Patient = {
       env,
       config,

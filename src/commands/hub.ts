@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { makePaths, resolvePaths } from "../daemon/paths.ts";
 import { startHub } from "../hub/main.ts";
-import { pageApp } from "../web/page-app.tsx";
+import { pageApp, signInFailedPage } from "../web/page-app.tsx";
 import type { Command } from "./command.ts";
 import { checkUrl } from "./home.ts";
 import { createLog } from "./log.ts";
@@ -28,6 +28,7 @@ export function hub(flags: HubFlags): Command {
       port: flags.port ?? HUB_PORT,
       dataDir: flags.data ?? join(paths.data, "hub"),
       page: pageApp,
+      signInFailedPage,
       allowLocalhostLinks: env["DECO_ALLOW_LOCALHOST_LINKS"] === "1",
       log: createLog(env),
       ...(publicUrl ? { publicUrl: checkUrl(publicUrl) } : {}),

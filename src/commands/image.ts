@@ -1,8 +1,8 @@
-import { loadConfig } from "../daemon/config.ts";
 import { makePaths } from "../daemon/paths.ts";
 import { ensureImage, IMAGE_LABEL } from "../sandbox/drivers/docker/build-image.ts";
 import { dockerEngine } from "../sandbox/drivers/docker/engine.ts";
 import type { Command, CommandContext } from "./command.ts";
+import { settings } from "./settings.ts";
 import { table } from "./text-table.ts";
 
 /** `deco image build`: the image of a harness, from this machine's own files; no registry. */
@@ -49,8 +49,8 @@ export function list(): Command {
 }
 
 async function engineOf({ env }: CommandContext) {
-  const { paths, dockerHost } = loadConfig({ env });
+  const { paths, dockerHost } = settings(env);
   await makePaths(paths);
-  const engine = dockerEngine(dockerHost ?? env["DOCKER_HOST"]);
+  const engine = dockerEngine(dockerHost);
   return { engine, cacheDir: paths.cache };
 }

@@ -37,10 +37,11 @@ export function smoke(flags: { readonly hub?: string }): Command {
       const id = await untilOnline(hub, { signal, limitMs: ONLINE_LIMIT_MS });
       return [id, id];
     });
-    const end = await step("run", () => smallRun(context, hub, linkId));
-    const exitCode = exitCodeOf(end);
+    const { end, said } = await step("run", () => smallRun(context, hub, linkId));
+    const exitCode = said ? exitCodeOf(end) : exitCodeOf(end) || 1;
+    const how = said ? `ended with ${end?.type ?? "nothing"}` : "did not say its word";
     out.result({ ok: exitCode === 0, linkId, steps }, () =>
-      exitCode === 0 ? "the link works" : `the run ended with ${end?.type ?? "nothing"}`,
+      exitCode === 0 ? "the link works" : `the run ${how}`,
     );
     return exitCode;
   };
@@ -51,7 +52,7 @@ async function smallRun(
   context: CommandContext,
   hub: ApiTarget,
   link: string,
-): Promise<[RunEvent | undefined, string]> {
+): Promise<[{ end: RunEvent | undefined; said: boolean }, string]> {
   const { signal } = context;
   const word = randomUUID();
   const body = { harness: "shell", prompt: `echo ${word}`, link };
@@ -65,10 +66,9 @@ async function smallRun(
     if (event.type === "sandbox.ready") handle = textOf(event.payload["handle"]);
   }
   await takeAway(context, link, handle);
-  const said = output.includes(word)
-    ? "said its word"
-    : `said ${JSON.stringify(output.slice(0, 80))}`;
-  return [last, `${last?.type ?? "no end"}, ${said}`];
+  const said = output.includes(word);
+  const heard = said ? "said its word" : `said ${JSON.stringify(output.slice(0, 80))}`;
+  return [{ end: last, said }, `${last?.type ?? "no end"}, ${heard}`];
 }
 
 /** Only where the link is this machine's own: another's sandboxes are not ours to remove. */

@@ -1,18 +1,17 @@
 import { join } from "node:path";
-import { loadConfig } from "../daemon/config.ts";
+import type { Config } from "../daemon/config.ts";
 import { takeLock } from "../daemon/lock.ts";
-import { startDaemon } from "../daemon/main.ts";
+import { type RunningDaemon, startDaemon } from "../daemon/main.ts";
 import { makePaths } from "../daemon/paths.ts";
-import { startHub } from "../hub/main.ts";
+import { type RunningHub, startHub } from "../hub/main.ts";
 import { DecoError } from "../protocol/errors.ts";
 import type { HarnessName, ProviderName } from "../protocol/messages.ts";
+import { pageApp, signInFailedPage } from "../web/page-app.tsx";
 import type { Command, CommandContext } from "./command.ts";
 import { leaveUpSession, localDaemon } from "./home.ts";
 import { HUB_PORT } from "./hub.ts";
-import { hubPage } from "./hub-page.ts";
 import { createLog } from "./log.ts";
-import { textOf } from "./record.ts";
-import { askStatus } from "./status.ts";
+import { settings } from "./settings.ts";
 import { once, untilOnline } from "./up-once.ts";
 
 export interface UpFlags {
@@ -33,33 +32,120 @@ const ONLINE_LIMIT_MS = 30_000;
 export function up(flags: UpFlags): Command {
   return async (context) => {
     const startedAt = performance.now();
-    const { env } = context;
-    const config = loadConfig({
-      env,
-      flags: { provider: flags.provider, allowUnconfined: flags.allowUnconfined },
+    const config = settings(context.env, {
+      provider: flags.provider,
+      allowUnconfined: flags.allowUnconfined,
     });
     await makePaths(config.paths);
     // Before anything is opened: the second one on a home leaves with 9.
     await using lock = await takeLock(config.paths);
-    const log = createLog(env, "warn");
-    await using hub = disposable(
-      await startHub({
-        host: "127.0.0.1",
-        port: flags.port ?? (flags.once ? 0 : HUB_PORT),
-        dataDir: join(config.paths.data, "hub"),
-        page: hubPage,
-        log,
-      }),
-    );
-    const hubMs = since(startedAt);
+    const log = createLog(context.env, "warn");
+    await using hub = await startHub({
+      host: "127.0.0.1",
+      port: flags.port ?? (flags.once ? 0 : HUB_PORT),
+      dataDir: hubData(config),
+      page: pageApp,
+      signInFailedPage,
+      log,
+    });
+    const hubMs = Math.round(performance.now() - startedAt);
     const token = await hub.userToken({ user: OWNER, ttlSeconds: TOKEN_TTL_SECONDS });
-    await using daemon = disposable(
-      await startDaemon({ config: { ...config, hub: hub.url, userToken: token }, lock, log }),
-    );
-    await using _session = await leaveUpSession(config.paths, { hub: hub.url, token });
+    await using daemon = await startDaemon({
+      config: { ...config, hub: hub.url, tunnel: true, userToken: token },
+      lock,
+      log,
+      page: hub.url,
+    });
+    // Held for its disposal.
+    await using session = await leaveUpSession(config.paths, { hub: hub.url, token });
+    void session;
     const target = { url: hub.url, token };
-    const limits = { signal: context.signal, limitMs: ONLINE_LIMIT_MS };
-    const linkId = await ended(daemon, untilOnline(target, limits));
-    return 0;
+    const linkId = await online(context, daemon, target);
+    const onlineMs = Math.round(performance.now() - startedAt);
+    sayProvider(context, daemon);
+    if (!flags.once) return stay(context, { hub, daemon, config });
+    const { harness, prompt, provider } = flags;
+    const { summary, exitCode } = await once(context, {
+      hub: target,
+      daemon: localDaemon(context.env),
+      linkId,
+      harness,
+      prompt,
+      provider,
+      startedAt,
+      timings: { hubMs, onlineMs },
+    });
+    await daemon.close();
+    context.out.result(
+      summary,
+      () => `${summary.events} events in ${summary.timings["totalMs"]} ms`,
+    );
+    return exitCode;
   };
 }
+
+function hubData({ paths }: Config): string {
+  return join(paths.data, "hub");
+}
+
+/** Whichever is first: the link is online at the hub, or the daemon ended with an error. */
+async function online(
+  { signal }: CommandContext,
+  daemon: RunningDaemon,
+  hub: { readonly url: string; readonly token: string },
+): Promise<string> {
+  const stop = new AbortController();
+  const limits = { signal: AbortSignal.any([signal, stop.signal]), limitMs: ONLINE_LIMIT_MS };
+  const ended = daemon.closed.then(({ error }) => {
+    throw error ?? new DecoError("internal", "the daemon ended before it was online");
+  });
+  try {
+    return await Promise.race([untilOnline(hub, limits), ended]);
+  } finally {
+    stop.abort();
+    ended.catch(() => undefined);
+  }
+}
+
+function sayProvider({ out }: CommandContext, daemon: RunningDaemon): void {
+  const { provider, providerReason } = daemon.status();
+  out.note(`sandboxes: ${provider === undefined ? "none, " : ""}${providerReason}`);
+}
+
+interface Running {
+  readonly hub: RunningHub;
+  readonly daemon: RunningDaemon;
+  readonly config: Config;
+}
+
+/** Prints where things are, then runs until a signal, or until the daemon ends by itself. */
+async function stay(context: CommandContext, { hub, daemon, config }: Running): Promise<number> {
+  const { out, signal } = context;
+  const page = `${hub.url}/sign-in?code=${hub.loginCode(OWNER)}`;
+  const { provider = null, providerReason } = daemon.status();
+  out.event({ type: "up", page, url: hub.url, port: hub.port, provider, providerReason }, () =>
+    [
+      `${out.bold("page")}:  ${page}`,
+      `       (good once, for a minute; another: deco hub token --login --user ${OWNER} --data ${hubData(config)})`,
+      `${out.bold("next")}:  deco run -- 'uname -a'`,
+      "       deco run --harness claude-code -- 'write a haiku into haiku.txt'",
+      "       deco status, deco runs ls, deco doctor",
+      out.dim("from a checkout: npm run deco -- run -- 'uname -a'; Ctrl-C stops everything"),
+    ].join("\n"),
+  );
+  const stopped = new Promise<void>((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+  const end = await Promise.race([daemon.closed, stopped]);
+  if (end !== undefined) {
+    if (end.error) throw end.error;
+    return end.exitCode;
+  }
+  out.note("draining; press again to leave at once");
+  const left = await daemon.drain(DRAIN_MS);
+  if (left > 0) out.note(`${left} runs go on when this home is up again`);
+  return 0;
+}
+
+const DRAIN_MS = 10_000;

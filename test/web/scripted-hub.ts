@@ -25,7 +25,7 @@ export const RUN_ID = "run_1";
 export async function scriptedHub(link: object): Promise<ScriptedHub> {
   const events: RunEvent[] = [];
   const wakeups = new Set<() => void>();
-  let cuts = 0;
+  const streams = new Set<{ open: boolean }>();
   const wake = () => {
     for (const wakeup of wakeups) wakeup();
   };
@@ -41,7 +41,7 @@ export async function scriptedHub(link: object): Promise<ScriptedHub> {
       wake();
     },
     cut() {
-      cuts += 1;
+      for (const stream of streams) stream.open = false;
       wake();
     },
   };
@@ -53,10 +53,11 @@ export async function scriptedHub(link: object): Promise<ScriptedHub> {
         return c.json({ title: "No such run", detail: "no such run", fix: "", status: 404 }, 404);
       let last = Number(c.req.header("last-event-id") ?? 0);
       state.resumed.push(last);
-      const born = cuts;
+      const mine = { open: true };
+      streams.add(mine);
       return streamSSE(c, async (stream) => {
         await stream.write(": ping\n\n");
-        while (born === cuts && !stream.aborted) {
+        while (mine.open && !stream.aborted) {
           const event = events[last];
           if (event === undefined) {
             await new Promise<void>((resolve) => {

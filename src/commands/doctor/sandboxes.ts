@@ -1,9 +1,10 @@
+import { silentLog } from "../../daemon/log.ts";
 import type { ProviderName } from "../../protocol/messages.ts";
 import { imageId } from "../../sandbox/drivers/docker/build-image.ts";
 import { dockerEngine } from "../../sandbox/drivers/docker/engine.ts";
 import { recipe } from "../../sandbox/images/recipes.ts";
 import type { ProviderProbe } from "../../sandbox/provider.ts";
-import { localProviders } from "../local-providers.ts";
+import { createProviders } from "../../sandbox/providers.ts";
 import { type Check, type Finding, fail, ok, type Patient, skip, warn } from "./check.ts";
 
 export const sandboxChecks: readonly Check[] = [
@@ -36,9 +37,9 @@ export const sandboxChecks: readonly Check[] = [
     run: async (patient) => {
       const docker = await probeOf(patient, "docker");
       if (!docker.available) return skip("no Docker engine");
-      const { config, env, signal } = patient;
+      const { config, signal } = patient;
       const { tag } = await recipe("harnessd", config.paths.cache, signal);
-      const engine = dockerEngine(config.dockerHost ?? env["DOCKER_HOST"]);
+      const engine = dockerEngine(config.dockerHost);
       if (await imageId(engine, tag, signal)) return ok(tag);
       return warn(
         `${tag} is not built yet`,
@@ -70,10 +71,15 @@ function missing(probe: ProviderProbe, otherWorks: boolean): Finding {
   return otherWorks ? warn(detail, fix) : fail(detail, fix);
 }
 
-async function probeOf(
-  { config, env, signal }: Patient,
-  name: ProviderName,
-): Promise<ProviderProbe> {
-  const provider = localProviders(config, env).find((one) => one.name === name);
+async function probeOf({ config, signal }: Patient, name: ProviderName): Promise<ProviderProbe> {
+  const { paths, dockerHost } = config;
+  const provider = createProviders({
+    // It only probes: nothing is made under this name.
+    instanceId: "doctor",
+    runRoot: paths.runRoot,
+    cacheDir: paths.cache,
+    log: silentLog,
+    ...(dockerHost === undefined ? {} : { dockerHost }),
+  }).get(name);
   return provider?.probe(signal) ?? { available: false, confined: false, reason: "not built in" };
 }
