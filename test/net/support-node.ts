@@ -28,10 +28,12 @@ export async function bundleForNode(
 }
 
 /** Runs a bundle under Node; gives what it printed, throws when it failed. */
-export async function runNode(path: string): Promise<string> {
-  const { stdout } = await run("node", [path], { timeout: 110_000 }).catch((error: unknown) => {
-    if (error instanceof Error && "stdout" in error) throw new Error(String(error.stdout));
-    throw error;
-  });
+export async function runNode(path: string, args: readonly string[] = []): Promise<string> {
+  const { stdout } = await run("node", [path, ...args], { timeout: 110_000 }).catch(
+    (error: unknown) => {
+      if (error instanceof Error && "stdout" in error) throw new Error(String(error.stdout));
+      throw error;
+    },
+  );
   return stdout;
 }

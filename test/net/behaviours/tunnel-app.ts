@@ -7,12 +7,17 @@ export const GET = { method: "GET", path: "/", headers: {}, signal: never } as c
 
 /** What the laptop's app does in these tests. */
 export function app(state: { sent?: Counter; aborted?: unknown } = {}): TunnelHandler {
-  return async (request) => {
+  return async (request, { upgrade }) => {
     const url = new URL(request.url);
     request.signal.addEventListener("abort", () => {
       state.aborted = request.signal.reason;
     });
     switch (url.pathname) {
+      case "/raw": {
+        const socket = upgrade?.({ headers: {} });
+        socket?.pipe(socket);
+        return new Response(null);
+      }
       case "/echo": {
         const headers = new Headers({ "x-saw": request.headers.get("x-a") ?? "" });
         headers.append("set-cookie", "a=1");
