@@ -21,6 +21,7 @@ export interface DaemonPaths {
   readonly sessionFile: string;
   readonly linkFile: string;
   readonly providerFile: string;
+  readonly instanceFile: string;
   readonly lockFile: string;
   readonly holderFile: string;
   readonly journalFile: string;
@@ -54,6 +55,7 @@ export function resolvePaths(options: PathsOptions): DaemonPaths {
     sessionFile: join(roots.state, "session.json"),
     linkFile: join(roots.state, "link.json"),
     providerFile: join(roots.state, "provider.json"),
+    instanceFile: join(roots.state, "instance.json"),
     lockFile: join(roots.state, "lock.db"),
     holderFile: join(roots.state, "holder.json"),
     journalFile: join(roots.state, "journal.db"),

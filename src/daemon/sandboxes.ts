@@ -23,6 +23,11 @@ export interface SandboxesOptions {
   readonly providers: ReadonlyMap<ProviderName, SandboxProvider>;
   /** Makes a sandbox as a run would: same choice of provider, same checks, same model socket. */
   readonly ensure: (handle: string, spec: SandboxSpec, signal: AbortSignal) => Promise<SandboxInfo>;
+  readonly remove: (
+    provider: SandboxProvider,
+    handle: string,
+    signal: AbortSignal,
+  ) => Promise<void>;
   /** Whether this provider may hold sandboxes of ours: one that never worked here can't. */
   readonly mayHold: (name: ProviderName) => boolean;
   /** Whether a run that has not ended uses this sandbox. */
@@ -51,7 +56,7 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
         throw new DecoError("sandbox_busy", `a run is active in ${handle}`);
       }
       const found = await find(handle, signal);
-      await found?.provider.remove(handle, signal);
+      if (found !== undefined) await options.remove(found.provider, handle, signal);
     },
     async endpoint(handle, signal) {
       const { provider } = existing(await find(handle, signal), handle);

@@ -1,4 +1,5 @@
-import { DecoError, ERRORS, type ErrorCode } from "../protocol/errors.ts";
+import { DecoError } from "../protocol/errors.ts";
+import { CLOSE } from "../protocol/mux.ts";
 import { SESSION_ENDS } from "./hub-api.ts";
 import type { Alarm } from "./supervise-alarm.ts";
 
@@ -70,13 +71,13 @@ async function firstEnd(tunnel: Tunnel, wake: Alarm, signal: AbortSignal): Promi
   }
 }
 
-/** The hub says why in the close frame's reason, by a code of the table (a newer daemon took over). */
+/** The hub says why by the code of its close frame. */
 function closeError({ code, reason }: { code: number; reason: string }): DecoError {
-  const [word = ""] = reason.split(/[\s:]/, 1);
-  if (isCode(word)) return new DecoError(word, `the hub said: ${reason}`);
+  if (code === CLOSE.superseded) {
+    return new DecoError("superseded", `the hub closed the tunnel: ${reason}`);
+  }
+  if (code === CLOSE.revoked) {
+    return new DecoError("revoked", `the hub closed the tunnel: ${reason}`);
+  }
   return new DecoError("tunnel_lost", `the tunnel closed with ${code}${reason && `: ${reason}`}`);
-}
-
-function isCode(word: string): word is ErrorCode {
-  return Object.hasOwn(ERRORS, word);
 }

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { DecoError } from "../../src/protocol/errors.ts";
+import { CLOSE } from "../../src/protocol/mux.ts";
 import { scriptedHub } from "../support/control-hub.ts";
 import { type LinkUnderTest, linkUnderTest } from "../support/control-link.ts";
 
@@ -88,7 +89,7 @@ test("a tunnel that the hub closes as superseded stops the daemon, too", async (
   await using hub = await scriptedHub();
   await using link = await linkUnderTest(hub);
   await link.reached("online");
-  hub.tunnels[0]?.close(4001, "superseded");
+  hub.tunnels[0]?.close(CLOSE.superseded, "superseded");
   expect(await link.done).toMatchObject({ code: "superseded" });
 });
 

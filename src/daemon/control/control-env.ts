@@ -9,7 +9,6 @@ export interface ControlEnv {
 }
 
 export interface UpgradeHead {
-  readonly status: number;
   readonly headers: Headers;
 }
 

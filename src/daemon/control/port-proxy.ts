@@ -73,7 +73,7 @@ async function upgrade(
   const headers = passedOn(answer.headers);
   headers.set("connection", "Upgrade");
   headers.set("upgrade", answer.headers.get("upgrade") ?? "websocket");
-  join(answer.socket, env.tunnelUpgrade({ status: answer.status, headers }));
+  join(answer.socket, env.tunnelUpgrade({ headers }));
   // The head went out above; transports take this one for "done".
   return new Response(null, { status: 200, headers: { "deco-upgraded": "1" } });
 }

@@ -19,9 +19,9 @@ export interface RunControl {
   /** Returns after the ledger's commit; the work goes on without the caller. */
   dispatch(body: DispatchRun): RunState | Promise<RunState>;
   cancel(runId: string, attempt: number): unknown;
-  input(runId: string, attempt: number, text: string): unknown;
-  approve(runId: string, attempt: number, decision: Decision): unknown;
-  deny(runId: string, attempt: number, decision: Decision): unknown;
+  input(runId: string, attempt: number, text: string, signal: AbortSignal): unknown;
+  approve(runId: string, attempt: number, decision: Decision, signal: AbortSignal): unknown;
+  deny(runId: string, attempt: number, decision: Decision, signal: AbortSignal): unknown;
 }
 
 interface Decision {
@@ -65,7 +65,7 @@ export function runRoutes({ journal, runs }: RunRoutesOptions) {
     .post("/:id/input", async (c) => {
       const { attempt, text } = await readJson(c.req.raw, RunInput);
       known(journal, c, attempt);
-      await runs.input(c.req.param("id"), attempt, text);
+      await runs.input(c.req.param("id"), attempt, text, c.req.raw.signal);
       return c.json(known(journal, c, attempt), 202);
     })
     .post("/:id/:verb{approve|deny}", async (c) => {
@@ -76,9 +76,9 @@ export function runRoutes({ journal, runs }: RunRoutesOptions) {
         ...(reason === undefined ? {} : { reason }),
       };
       if (c.req.param("verb") === "approve") {
-        await runs.approve(c.req.param("id"), attempt, decision);
+        await runs.approve(c.req.param("id"), attempt, decision, c.req.raw.signal);
       } else {
-        await runs.deny(c.req.param("id"), attempt, decision);
+        await runs.deny(c.req.param("id"), attempt, decision, c.req.raw.signal);
       }
       return c.json(known(journal, c, attempt), 202);
     });

@@ -1,0 +1,122 @@
+import { DecoError } from "../protocol/errors.ts";
+import { HubClock } from "../protocol/hub-clock.ts";
+import { NonceCache } from "../protocol/nonces.ts";
+import { createProviders } from "../sandbox/providers.ts";
+import type { Config } from "./config.ts";
+import { controlApp } from "./control/app.ts";
+import { type SigningSession, signed } from "./control/signed.ts";
+import { checkSpec } from "./executor/admission.ts";
+import { createExecutor, type Executor } from "./executor/run-executor.ts";
+import { type Identity, openIdentity } from "./identity.ts";
+import { openInstance } from "./instance.ts";
+import { type Journal, openJournal } from "./journal.ts";
+import type { Log } from "./log.ts";
+import { createModelProxy } from "./model-proxy/model-proxy.ts";
+import { createOffer, type Offer } from "./offer.ts";
+import { createSandboxes } from "./sandboxes.ts";
+import type { StatusSnapshot } from "./status.ts";
+import type { LinkSession } from "./supervise-state.ts";
+
+/** Everything of a daemon that neither listens nor dials. */
+export interface DaemonParts {
+  readonly identity: Identity;
+  readonly journal: Journal;
+  readonly executor: Executor;
+  readonly offer: Offer;
+  readonly clock: HubClock;
+  readonly providers: ReturnType<typeof createProviders>;
+  /** For local programs: checks no signature. */
+  readonly app: ReturnType<typeof controlApp>;
+  readonly signedApp: ReturnType<typeof controlApp>;
+  /** From now on this session's signatures count, and no other's. */
+  readonly useSession: (session: LinkSession | undefined) => void;
+}
+
+export interface DaemonPartsOptions {
+  readonly config: Config;
+  readonly log: Log;
+  readonly status: () => StatusSnapshot;
+  readonly onOfferChange: () => void;
+}
+
+export async function buildParts(options: DaemonPartsOptions): Promise<DaemonParts> {
+  const { config, log, status, onOfferChange } = options;
+  const { paths } = config;
+  const identity = await openIdentity(paths.machineFile);
+  const { instanceId, modelTokenKey } = await openInstance(paths.instanceFile);
+  const providers = createProviders({
+    instanceId,
+    runRoot: paths.runRoot,
+    cacheDir: paths.cache,
+    log,
+    ...(config.dockerHost === undefined ? {} : { dockerHost: config.dockerHost }),
+  });
+  const offer = await createOffer({ config, providers, log, onChange: onOfferChange });
+  const journal = openJournal({ path: paths.journalFile });
+  const modelProxy = createModelProxy({ upstreams: config.models, tokenKey: modelTokenKey, log });
+  const executor = createExecutor({
+    journal,
+    providers,
+    defaultProvider: offer.defaultProvider,
+    checkProvider: offer.checkProvider,
+    modelProxy: {
+      ...modelProxy,
+      openSandbox: (runDir, uid) => modelProxy.openSandbox({ runDir, uid }),
+    },
+    limits: { maxRuns: config.maxRuns },
+    instanceId,
+    log,
+  });
+  const sandboxes = sandboxesOf(providers, executor, offer);
+  const app = controlApp({ status, log, journal, runs: executor, sandboxes });
+  const clock = new HubClock({ now: Date.now });
+  let signing: SigningSession | undefined;
+  return {
+    identity,
+    journal,
+    executor,
+    offer,
+    clock,
+    providers,
+    app,
+    signedApp: signed({ app, session: () => signing, now: () => clock.now() }),
+    useSession: (session) => {
+      signing = session && signingSession(session, clock);
+    },
+  };
+}
+
+/** Nonces are per session: what was captured before a restart has another epoch and key. */
+function signingSession({ linkId, epoch, signingKey }: LinkSession, clock: HubClock) {
+  const nonces = new NonceCache({ now: () => clock.now() });
+  return { linkId, epoch, key: signingKey, nonces };
+}
+
+function sandboxesOf(
+  providers: ReturnType<typeof createProviders>,
+  executor: Executor,
+  offer: Offer,
+) {
+  return createSandboxes({
+    providers,
+    mayHold: offer.mayHold,
+    busy: (handle) => executor.isBusy(handle),
+    ensure: async (handle, spec, signal) => {
+      const name = spec.provider ?? orThrow(offer.defaultProvider());
+      checkSpec(spec, name);
+      const refused = offer.checkProvider(name);
+      if (refused !== undefined) throw refused;
+      const provider = providers.get(name);
+      if (provider === undefined) {
+        throw new DecoError("capability_missing", `this link offers no ${name} sandboxes`);
+      }
+      return executor.sandboxes.ensure({ provider, handle, spec, signal });
+    },
+    remove: (provider, handle, signal) => executor.sandboxes.remove(provider, handle, signal),
+  });
+}
+
+function orThrow<T>(value: T | DecoError): T {
+  if (value instanceof DecoError) throw value;
+  return value;
+}
