@@ -1,0 +1,91 @@
+import { join } from "node:path";
+import { DecoError } from "../../../protocol/errors.ts";
+import type { HarnessEndpoint, SandboxInfo, SandboxProvider } from "../../provider.ts";
+import { listRecords, removeRunDir, runDirOf } from "../../run-dir.ts";
+import { SharedWork } from "../../shared-work.ts";
+import { type Confinement, probeProcess } from "./probe.ts";
+import { endSandbox, killProcessStrangers } from "./process-kill.ts";
+import { lookAtProcess, processInfo, processStrangers } from "./process-look.ts";
+import { lastLines, type ProcessProviderOptions } from "./process-options.ts";
+import { ensureProcess, type ProcessSetup } from "./provision.ts";
+
+/** Sandboxes as confined processes of this machine (PROTOCOL.md, "Confined"); needs no engine. */
+export function processProvider(options: ProcessProviderOptions): SandboxProvider {
+  const works = new SharedWork<SandboxInfo>();
+  const confinement = remembered((signal) => probeProcess(options, signal));
+  const setup: ProcessSetup = {
+    ...options,
+    confinement,
+    exits: new Map(),
+    readyTimeoutMs: options.readyTimeoutMs ?? 30_000,
+  };
+  const dirOf = (handle: string) => runDirOf(options.runRoot, handle);
+  return {
+    name: "process",
+    probe: async (signal) => {
+      const found = await confinement(signal);
+      const { confined, ...rest } = found;
+      return { ...rest, confined, available: confined || options.allowUnconfined === true };
+    },
+    ensure: (handle, spec, context, signal) =>
+      works.run(handle, signal, (shared) =>
+        ensureProcess(setup, { handle, spec, context }, shared),
+      ),
+    list: async () => {
+      const records = await listRecords(options.runRoot);
+      const looks = await Promise.all(records.map(({ handle }) => inspectProcess(setup, handle)));
+      return looks.filter((info) => info !== undefined);
+    },
+    inspect: (handle) => inspectProcess(setup, handle),
+    remove: async (handle, signal) => {
+      const dir = dirOf(handle);
+      const look = await lookAtProcess(dir);
+      if (look === undefined) return;
+      await endSandbox(look.facts, dir, signal);
+      await removeRunDir(dir);
+      setup.exits.delete(handle);
+    },
+    processesLeft: async (handle) => {
+      const look = await lookAtProcess(dirOf(handle));
+      return look?.running ? (await processStrangers(look.facts, dirOf(handle))).length : 0;
+    },
+    killProcesses: async (handle, signal) => {
+      const look = await lookAtProcess(dirOf(handle));
+      return look?.running ? await killProcessStrangers(look.facts, dirOf(handle), signal) : 0;
+    },
+    endpoint: (handle) => processEndpoint(setup, handle),
+    logs: async (handle, lines) => await lastLines(join(dirOf(handle).base, "harnessd.log"), lines),
+  };
+}
+
+async function inspectProcess(
+  { runRoot }: ProcessSetup,
+  handle: string,
+): Promise<SandboxInfo | undefined> {
+  const dir = runDirOf(runRoot, handle);
+  const look = await lookAtProcess(dir);
+  return look && processInfo(look, dir);
+}
+
+async function processEndpoint(
+  { runRoot }: ProcessSetup,
+  handle: string,
+): Promise<HarnessEndpoint> {
+  const dir = runDirOf(runRoot, handle);
+  const look = await lookAtProcess(dir);
+  if (look === undefined) throw new DecoError("sandbox_not_found", `no sandbox ${handle}`);
+  if (!look.running) throw new DecoError("sandbox_lost", `the process of ${handle} has ended`);
+  const { token, uid } = look.record;
+  return { socketPath: join(dir.run, "harnessd.sock"), socketUid: uid, token };
+}
+
+/** The probe starts the launcher: once a daemon is enough, unless it could not be finished. */
+function remembered(probe: (signal: AbortSignal) => Promise<Confinement>) {
+  let known: Promise<Confinement> | undefined;
+  return async (signal: AbortSignal): Promise<Confinement> => {
+    known ??= probe(signal);
+    const result = await known;
+    if (!result.confined && result.transient) known = undefined;
+    return result;
+  };
+}
