@@ -1,7 +1,7 @@
 import { DecoError } from "./errors.ts";
 
 /** How far one heartbeat may move the clock, in ms. */
-export const MAX_STEP_MS = 5000;
+const MAX_STEP_MS = 5000;
 
 /**
  * The hub's time on the laptop: the local clock plus an offset that registration sets and

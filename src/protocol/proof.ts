@@ -4,7 +4,7 @@ import { z } from "zod";
 import { DecoError } from "./errors.ts";
 
 /** How old a proof may be by the hub's clock, and how far ahead of it, in ms. */
-export const MAX_PROOF_AGE_MS = 60_000;
+const MAX_PROOF_AGE_MS = 60_000;
 const MAX_AHEAD_MS = 30_000;
 
 const Claims = z.looseObject({

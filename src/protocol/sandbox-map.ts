@@ -10,7 +10,7 @@ export interface SandboxEntry {
 
 /** `{[userId]: {[branch]: {[sandboxProviderKind]: entry}}}` */
 export type SandboxMap = Record<string, Record<string, SandboxKinds>>;
-export type SandboxKinds = Partial<Record<ProviderName, SandboxEntry>>;
+type SandboxKinds = Partial<Record<ProviderName, SandboxEntry>>;
 
 type Json = Readonly<Record<string, unknown>>;
 

@@ -24,7 +24,7 @@ export interface SignedMessage {
 }
 
 /** Thrown for whatever can't be put into a signature base; never leaves `src/protocol`. */
-export class SignatureBaseError extends Error {}
+class SignatureBaseError extends Error {}
 
 /**
  * The lines that are signed, `"@signature-params"` last, without a final line feed.

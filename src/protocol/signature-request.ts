@@ -13,8 +13,8 @@ import { checkCovered, checkMac, checkParameter, sign } from "./signature-mac.ts
 import { mayStreamBody } from "./signature-streams.ts";
 
 /** Longest life of a signature, and how far `created` may lie in the future, in ms. */
-export const MAX_LIFETIME_MS = 60_000;
-export const MAX_SKEW_MS = 30_000;
+const MAX_LIFETIME_MS = 60_000;
+const MAX_SKEW_MS = 30_000;
 /** 128 bit are 22 characters of base64url. */
 const NONCE = /^[\x21-\x7e]{22,256}$/;
 

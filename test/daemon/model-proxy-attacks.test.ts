@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from "bun:test";
+import { connect } from "node:net";
 import { createModelProxy, type ModelProxy } from "../../src/daemon/model-proxy/model-proxy.ts";
 import { deferred } from "../../src/protocol/deferred.ts";
 import { asker, closeAll, code, KEY, raw, setup } from "./model-proxy-setup.ts";
@@ -107,5 +108,30 @@ describe("what is not on the list is refused", () => {
     expect(upgrade).toStartWith("HTTP/1.1 403 ");
     expect(upgrade).toContain("model_refused");
     expect(upstream.seen).toHaveLength(0);
+  });
+});
+
+describe("a flood", () => {
+  test("of connections is cut at 128, and leaves room when it ends", async () => {
+    const { socketPath, ask } = await setup();
+    const cut = deferred();
+    let closed = 0;
+    const sockets = Array.from({ length: 200 }, () => {
+      const socket = connect(socketPath);
+      socket.on("error", () => undefined);
+      socket.once("close", () => {
+        closed += 1;
+        if (closed === 200 - 128) cut.resolve();
+      });
+      return socket;
+    });
+    await cut.promise;
+    for (const socket of sockets) socket.destroy();
+    const answered = async (): Promise<number> =>
+      ask().then(
+        ({ status }) => status,
+        () => answered(),
+      );
+    expect(await answered()).toBe(200);
   });
 });

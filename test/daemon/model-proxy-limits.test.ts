@@ -67,6 +67,42 @@ describe("limits", () => {
     });
   });
 
+  test("tokens of an answer that still comes count for the requests beside it", async () => {
+    const go = deferred();
+    const { ask, proxy } = await setup({
+      options: { limits: { maxTokens: 100 } },
+      script: async (response) => {
+        response.writeHead(200, { "content-type": "text/event-stream" });
+        const usage = { input_tokens: 100, output_tokens: 1 };
+        response.write(
+          `data: ${JSON.stringify({ type: "message_start", message: { usage } })}\n\n`,
+        );
+        await go.promise;
+        response.end();
+      },
+    });
+    const reader = (await ask()).body.getReader();
+    await reader.read();
+    expect(await code(ask())).toBe("429 model_budget");
+    go.resolve();
+    expect((await reader.read()).done).toBe(true);
+    expect(proxy.usage("run_1")).toEqual({ inputTokens: 100, outputTokens: 1, requests: 1 });
+  });
+
+  test("an answer that its client broke off is counted", async () => {
+    const { ask, proxy } = await setup({
+      script: (response) => {
+        response.writeHead(200, { "content-type": "text/event-stream" });
+        response.write('data: {"type":"content_block_delta","delta":{"text":"x"}}\n\n');
+      },
+    });
+    const answer = await ask({ body: "x".repeat(400) });
+    const reader = answer.body.getReader();
+    await reader.read();
+    await reader.cancel();
+    expect(proxy.usage("run_1")).toEqual({ inputTokens: 100, outputTokens: 1, requests: 1 });
+  });
+
   test("granting again gives back no budget", async () => {
     const { ask, proxy } = await setup({ options: { limits: { maxRequests: 1 } } });
     await (await ask()).text();

@@ -12,7 +12,8 @@ function measure(text: string, contentType = SSE, size = 7, contentEncoding?: st
   const meter = new UsageMeter({ contentType, contentEncoding });
   const bytes = new TextEncoder().encode(text);
   for (let at = 0; at < bytes.length; at += size) meter.push(bytes.subarray(at, at + size));
-  const { inputTokens, outputTokens } = meter.finish(400);
+  meter.end();
+  const { inputTokens, outputTokens } = meter.soFar(400);
   return [inputTokens, outputTokens];
 }
 

@@ -49,26 +49,56 @@ export async function forward(options: ForwardOptions): Promise<void> {
     await answer.body.cancel();
     throw new DecoError("model_failed", `the model's service answered ${answer.status}`);
   }
-  const meter = new UsageMeter({
-    contentType: answer.headers.get("content-type") ?? undefined,
-    contentEncoding: answer.headers.get("content-encoding") ?? undefined,
-  });
+  const counter = route.metered && answer.status < 300 ? countTokens(answer, options, body) : FREE;
   try {
-    await sendAnswer(answer, meter, response, signal);
+    await sendAnswer(answer, counter.push, response, signal);
   } finally {
-    if (route.metered && answer.status < 300) admission.count(meter.finish(body?.sent() ?? 0));
+    counter.end();
   }
+}
+
+const FREE = { push: () => undefined, end: () => undefined };
+
+/** Counts while the answer comes, so that requests beside it see what it uses up. */
+function countTokens(
+  { headers }: HttpAnswer,
+  { admission }: ForwardOptions,
+  body: { sent(): number } | undefined,
+) {
+  const meter = new UsageMeter({
+    contentType: headers.get("content-type") ?? undefined,
+    contentEncoding: headers.get("content-encoding") ?? undefined,
+  });
+  let counted = { inputTokens: 0, outputTokens: 0 };
+  const count = () => {
+    const used = meter.soFar(body?.sent() ?? 0);
+    admission.count({
+      inputTokens: used.inputTokens - counted.inputTokens,
+      outputTokens: used.outputTokens - counted.outputTokens,
+    });
+    counted = used;
+  };
+  return {
+    push: (chunk: Uint8Array) => {
+      meter.push(chunk);
+      count();
+    },
+    end: () => {
+      meter.end();
+      count();
+    },
+  };
 }
 
 async function sendAnswer(
   answer: HttpAnswer,
-  meter: UsageMeter,
+  look: (chunk: Uint8Array) => void,
   response: ServerResponse,
   signal: AbortSignal,
 ): Promise<void> {
   response.writeHead(answer.status, answerHeaders(answer.headers));
   response.flushHeaders();
-  await pumpBody(answer.body.pipeThrough(tap((chunk) => meter.push(chunk))), response, signal);
+  await pumpBody(answer.body.pipeThrough(tap(look)), response, signal);
 }
 
 function cappedBody({ request, maxBodyBytes }: ForwardOptions) {

@@ -29,6 +29,7 @@ export interface ModelUsage {
 export interface Admission extends Disposable {
   /** Aborted when the run's token dies. */
   readonly signal: AbortSignal;
+  /** Adds to what the run used; takes back when an estimate was too high. */
   count(tokens: { inputTokens: number; outputTokens: number }): void;
 }
 

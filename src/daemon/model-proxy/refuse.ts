@@ -14,7 +14,7 @@ const KINDS: Partial<Record<ErrorCode, string>> = {
  * A problem document that is also an error as both SDKs read it (`type: "error"` can't be, since
  * `type` is the problem's; both go by the status and `error.message`).
  */
-export function refusal(error: DecoError): { status: number; body: string } {
+function refusal(error: DecoError): { status: number; body: string } {
   const { status } = error.info;
   const message = `${error.message} (${error.code}). ${error.fix}`;
   const kind = KINDS[error.code] ?? "api_error";

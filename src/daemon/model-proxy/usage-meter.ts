@@ -37,19 +37,26 @@ export class UsageMeter {
     else if (this.#parses && this.#bytes <= MAX_JSON_BYTES) this.#json.push(chunk);
   }
 
-  /** @param requestBytes - The size of what was sent, for the estimate. */
-  finish(requestBytes: number): Tokens {
-    if (this.#decoder === undefined && this.#bytes <= MAX_JSON_BYTES) {
-      this.#read(Buffer.concat(this.#json).toString("utf8"));
-      this.#final = this.#inputTokens !== undefined;
-    }
-    this.#json = [];
+  /**
+   * What the answer used up to now; all of it when it has ended.
+   *
+   * @param requestBytes - The size of what was sent, for the estimate.
+   */
+  soFar(requestBytes: number): Tokens {
     const inputTokens = this.#inputTokens ?? Math.ceil(requestBytes / BYTES_PER_TOKEN);
     const guess = this.#decoder ? this.#deltas : Math.ceil(this.#bytes / BYTES_PER_TOKEN);
     return {
       inputTokens,
       outputTokens: this.#final ? this.#outputTokens : Math.max(this.#outputTokens, guess),
     };
+  }
+
+  /** The answer has ended, or was broken off: reads a JSON one. */
+  end(): void {
+    if (this.#decoder === undefined && this.#bytes <= MAX_JSON_BYTES) {
+      this.#read(Buffer.concat(this.#json).toString("utf8"));
+    }
+    this.#json = [];
   }
 
   #pushEvents(decoder: SseDecoder, chunk: Uint8Array): void {
