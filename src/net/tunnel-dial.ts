@@ -40,8 +40,7 @@ export async function dialTunnel(options: DialOptions): Promise<DialedTunnel> {
   const { signal, onState } = options;
   signal.throwIfAborted();
   onState?.("dialing");
-  const { ws, tcp } = await open(options);
-  const peer = createPeer({ ...options, role: "daemon", socket: wsSocket(ws, tcp) });
+  const peer = await open(options);
   onState?.("open");
   const onAbort = () => peer.close(1001, "leaving");
   signal.addEventListener("abort", onAbort, { once: true });
@@ -53,7 +52,7 @@ export async function dialTunnel(options: DialOptions): Promise<DialedTunnel> {
   return peer;
 }
 
-function open(options: DialOptions): Promise<{ ws: WebSocket; tcp: Socket | undefined }> {
+function open(options: DialOptions): Promise<TunnelPeer> {
   const { signal } = options;
   const url = options.url.replace(/^http/, "ws");
   return new Promise((resolve, reject) => {
@@ -91,7 +90,9 @@ function open(options: DialOptions): Promise<{ ws: WebSocket; tcp: Socket | unde
     });
     ws.once("open", () => {
       settled();
-      resolve({ ws, tcp });
+      // Made here, not behind the await: on Node what came in one packet with the answer to the
+      // upgrade is emitted before any promise goes on, and would find no listener.
+      resolve(createPeer({ ...options, role: "daemon", socket: wsSocket(ws, tcp) }));
     });
   });
 }

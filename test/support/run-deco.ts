@@ -26,7 +26,8 @@ export interface DecoResult {
 /** Runs `deco` to its end: from source by Bun, or the built program by Node. */
 export async function runDeco(args: readonly string[], options: DecoOptions): Promise<DecoResult> {
   await using deco = await startDeco(args, options);
-  return deco.ended;
+  // Awaited here: a bare return would dispose it first.
+  return await deco.ended;
 }
 
 /** A `deco` that runs. Disposing ends it by its pid, hard after 15 s. */
