@@ -10,7 +10,8 @@ import { type Journal, openJournal } from "../../src/daemon/journal.ts";
 import { silentLog } from "../../src/daemon/log.ts";
 import type { DispatchRun } from "../../src/protocol/messages.ts";
 import { RunEvent, terminalStatus } from "../../src/protocol/run-events.ts";
-import { MemoryProvider } from "../support/memory-provider.ts";
+import type { SandboxProvider } from "../../src/sandbox/provider.ts";
+import type { MemoryProvider } from "../support/memory-provider.ts";
 
 /** The model proxy's side of a run, noted down. */
 export class ModelNotes {
@@ -46,15 +47,18 @@ export class ModelNotes {
   }
 }
 
+type TestProvider = SandboxProvider & AsyncDisposable;
+
 /** An executor on a journal of its own; `restart` is what a new daemon process would find. */
-export class ExecutorHome implements AsyncDisposable {
+export class ExecutorHome<P extends TestProvider = MemoryProvider> implements AsyncDisposable {
   readonly dir = mkdtempSync(join(tmpdir(), "deco-exec-"));
-  readonly provider = new MemoryProvider();
+  readonly provider: P;
   model = new ModelNotes();
   journal: Journal = openJournal({ path: join(this.dir, "journal.db") });
   executor: Executor;
 
-  constructor(options: Partial<ExecutorOptions> = {}) {
+  constructor(provider: P, options: Partial<ExecutorOptions> = {}) {
+    this.provider = provider;
     this.executor = this.#create(options);
   }
 

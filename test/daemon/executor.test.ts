@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
 import { DecoError, type ErrorCode } from "../../src/protocol/errors.ts";
 import type { DispatchRun } from "../../src/protocol/messages.ts";
+import { MemoryProvider } from "../support/memory-provider.ts";
 import { ExecutorHome, typesOf } from "./executor-home.ts";
 import { thrownBy } from "./journal-home.ts";
 
@@ -9,7 +10,7 @@ let home: ExecutorHome;
 const signal = new AbortController().signal;
 
 beforeEach(() => {
-  home = new ExecutorHome();
+  home = new ExecutorHome(new MemoryProvider());
 });
 afterEach(() => home[Symbol.asyncDispose]());
 

@@ -1,11 +1,12 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { deferred } from "../../src/protocol/deferred.ts";
+import { MemoryProvider } from "../support/memory-provider.ts";
 import { ExecutorHome, typesOf } from "./executor-home.ts";
 
 let home: ExecutorHome;
 
 beforeEach(() => {
-  home = new ExecutorHome();
+  home = new ExecutorHome(new MemoryProvider());
 });
 afterEach(() => home[Symbol.asyncDispose]());
 

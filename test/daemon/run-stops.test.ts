@@ -1,13 +1,14 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { deferred } from "../../src/protocol/deferred.ts";
 import { DecoError } from "../../src/protocol/errors.ts";
+import { MemoryProvider } from "../support/memory-provider.ts";
 import { ExecutorHome, typesOf } from "./executor-home.ts";
 import { thrownBy } from "./journal-home.ts";
 
 let home: ExecutorHome;
 
 beforeEach(() => {
-  home = new ExecutorHome();
+  home = new ExecutorHome(new MemoryProvider());
 });
 afterEach(() => home[Symbol.asyncDispose]());
 
@@ -139,7 +140,7 @@ describe("a run that fails says where, and what to do (LESSONS 19)", () => {
   test("with the harness's code where it is one of the table", async () => {
     const payload = { code: "model_failed", detail: "HTTP 500", fix: "Wait." };
     home.run(`events:${JSON.stringify([{ type: "run.failed", payload }])}`);
-    expect((await home.end()).at(-1)?.payload).toEqual({ ...payload, leg: "harness" });
+    expect((await home.end()).at(-1)?.payload).toMatchObject({ ...payload, leg: "harness" });
   });
 
   test("on a sandbox that vanishes under it", async () => {

@@ -52,13 +52,12 @@ async function terminalEvent(
   if (reason === "timeout") return await failed(parts, live, timedOut(live));
   if (outcome.type === "error") return await failed(parts, live, outcome.error);
   const { event } = outcome;
-  switch (event.type) {
-    case "run.completed":
-      return await completed(parts, live, event).catch((error) => failed(parts, live, error));
-    case "run.cancelled":
-      return await cancelled(parts, live, "cancelled");
-    default:
-      return failedEvent(harnessFailure(event.payload), undefined);
+  if (event.type === "run.cancelled") return await cancelled(parts, live, "cancelled");
+  try {
+    const tell = event.type === "run.completed" ? completed : harnessFailed;
+    return await tell(parts, live, event);
+  } catch (error) {
+    return await failed(parts, live, error);
   }
 }
 
@@ -79,6 +78,18 @@ async function completed(
       receipt,
     },
   };
+}
+
+/** The harness ended by itself: its processes are counted, not killed; a thread may have a server. */
+async function harnessFailed(
+  parts: ExecutorParts,
+  live: LiveRun,
+  { payload }: HarnessEvent,
+): Promise<JournalDraft> {
+  const failure = harnessFailure(payload);
+  parts.log.info({ runId: live.dispatch.runId, detail: failure.message }, "the harness failed");
+  const receipt = await takeReceipt(parts, live);
+  return { type: "run.failed", payload: { ...failurePayload(failure), receipt } };
 }
 
 async function cancelled(

@@ -5,10 +5,15 @@ import type { Log } from "../log.ts";
 import type { RunSlots } from "./run-slots.ts";
 import type { SandboxHost } from "./sandbox-host.ts";
 
+/** Where one sandbox reaches the model; `modelPort` for engines that no socket reaches into. */
+export interface ModelSocket extends AsyncDisposable {
+  readonly modelPort?: number;
+}
+
 /** What the executor needs of the model proxy. */
 export interface RunModelAccess {
   /** Serves the model on `runDir/model.sock` for the sandbox that sees this directory. */
-  openSandbox(runDir: string, uid: number): Promise<AsyncDisposable>;
+  openSandbox(runDir: string, uid: number): Promise<ModelSocket>;
   /** A token that is good until `revoke`; granting again gives the same one. */
   grant(runId: string): { readonly token: string };
   revoke(runId: string): void;

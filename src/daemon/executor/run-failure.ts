@@ -27,18 +27,20 @@ export async function onLeg<T>(leg: Leg, fallback: ErrorCode, step: () => Promis
 export function failurePayload(thrown: unknown): Record<string, unknown> {
   const { leg, error } =
     thrown instanceof LegError ? thrown : { leg: "daemon", error: DecoError.from(thrown) };
-  const { code, message, fix } = error;
-  return { code, leg, detail: message, fix };
+  const { code, message, fix, extensions } = error;
+  const { exitCode } = extensions;
+  const exit = typeof exitCode === "number" ? { exitCode } : {};
+  return { code, leg, detail: message, fix, ...exit };
 }
 
 /** What a harness says of its own failure, in our words; nothing of it is taken on trust. */
 export function harnessFailure(payload: Readonly<Record<string, unknown>>): LegError {
-  const { code, detail, error, fix } = payload;
+  const { code, detail, error, fix, exitCode } = payload;
   const known = typeof code === "string" && isErrorCode(code) ? code : "harness_failed";
   const said = [detail, error].find((text) => typeof text === "string" && text !== "");
   const text = typeof said === "string" ? said.slice(0, 16_384) : "it gave no reason";
   const hint = typeof fix === "string" && fix !== "" ? { fix: fix.slice(0, 2000) } : {};
-  return new LegError("harness", new DecoError(known, text, hint));
+  return new LegError("harness", new DecoError(known, text, { ...hint, extensions: { exitCode } }));
 }
 
 function isErrorCode(code: string): code is ErrorCode {

@@ -1,6 +1,7 @@
 import type { SandboxSpec } from "../../protocol/messages.ts";
 import type { EnsureContext, SandboxInfo, SandboxProvider } from "../../sandbox/provider.ts";
 import type { Log } from "../log.ts";
+import { createModelSockets } from "./model-sockets.ts";
 import type { RunModelAccess } from "./parts.ts";
 
 export interface EnsureSandbox {
@@ -30,25 +31,14 @@ interface HostOptions {
 
 export function createSandboxHost(options: HostOptions): SandboxHost {
   const { instanceId, modelProxy, log } = options;
-  /** By the run directory, which is one sandbox's own. */
-  const sockets = new Map<string, AsyncDisposable>();
+  const sockets = createModelSockets(modelProxy, log);
   const directories = new Map<string, string>();
 
-  const shut = async (runDir: string | undefined) => {
-    const socket = runDir === undefined ? undefined : sockets.get(runDir);
-    if (runDir === undefined || socket === undefined) return;
-    sockets.delete(runDir);
-    await socket[Symbol.asyncDispose]();
-  };
-  const open = async (runDir: string, uid: number) => {
-    await shut(runDir);
-    sockets.set(runDir, await modelProxy.openSandbox(runDir, uid));
-  };
   const reopen: SandboxHost["reopen"] = async (provider, info, signal) => {
     directories.set(nameOf(provider, info.handle), info.runDir);
-    if (sockets.has(info.runDir)) return;
+    if (await sockets.isOpen(info.runDir)) return;
     const { socketUid } = await provider.endpoint(info.handle, signal);
-    await open(info.runDir, socketUid ?? process.getuid?.() ?? 0);
+    await sockets.open(info.runDir, socketUid ?? process.getuid?.() ?? 0);
   };
   return {
     reopen,
@@ -59,8 +49,10 @@ export function createSandboxHost(options: HostOptions): SandboxHost {
         ...(thread === undefined ? {} : { thread }),
         ...(harness === undefined ? {} : { harness }),
         beforeStart: async (runDir, uid) => {
-          opened.push(runDir);
-          await open(runDir, uid);
+          const result = await sockets.open(runDir, uid);
+          if (result.opened) opened.push(runDir);
+          const { modelPort } = result.socket;
+          return modelPort === undefined ? {} : { modelPort };
         },
         onStage: (stage) => onStage?.(stage),
       };
@@ -69,23 +61,18 @@ export function createSandboxHost(options: HostOptions): SandboxHost {
         await reopen(provider, info, signal);
         return info;
       } catch (error) {
-        for (const runDir of opened) await shut(runDir);
+        for (const runDir of opened) await sockets.shut(runDir);
         throw error;
       }
     },
     remove: async (provider, handle, signal) => {
       await provider.remove(handle, signal);
       const name = nameOf(provider, handle);
-      await shut(directories.get(name));
+      const runDir = directories.get(name);
       directories.delete(name);
+      if (runDir !== undefined) await sockets.shut(runDir);
     },
-    [Symbol.asyncDispose]: async () => {
-      for (const runDir of sockets.keys()) {
-        await shut(runDir).catch((error: unknown) => {
-          log.warn({ err: error, runDir }, "a model socket did not close");
-        });
-      }
-    },
+    [Symbol.asyncDispose]: () => sockets[Symbol.asyncDispose](),
   };
 }
 
