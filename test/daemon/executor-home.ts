@@ -71,6 +71,14 @@ export class ExecutorHome<P extends TestProvider = MemoryProvider> implements As
     this.executor.resumeAll();
   }
 
+  /** As restart, on a journal that `open` makes of the same file. */
+  async reopen(open: (path: string) => Journal): Promise<void> {
+    await this.executor.close();
+    this.journal.close();
+    this.journal = open(join(this.dir, "journal.db"));
+    this.executor = this.#create({});
+  }
+
   run(prompt: string, more: Partial<DispatchRun> = {}) {
     const body = { runId: "run-1", attempt: 1, harness: "shell", prompt, ...more };
     return this.executor.dispatch(body);

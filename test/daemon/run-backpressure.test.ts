@@ -1,0 +1,82 @@
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { type Journal, openJournal } from "../../src/daemon/journal.ts";
+import { CHAIN_START, nextChain } from "../../src/protocol/chain.ts";
+import { DecoError } from "../../src/protocol/errors.ts";
+import { MemoryProvider } from "../support/memory-provider.ts";
+import { ExecutorHome } from "./executor-home.ts";
+
+let home: ExecutorHome;
+
+beforeEach(async () => {
+  home = new ExecutorHome(new MemoryProvider());
+  await home.reopen((path) => openJournal({ path, limits: { maxRunBytes: 20_000 } }));
+});
+afterEach(() => home[Symbol.asyncDispose]());
+
+/** What a hub does: pulls, chains, acks behind itself; gives every line that it read. */
+async function pullAll(): Promise<string[]> {
+  const lines: string[] = [];
+  const signal = AbortSignal.timeout(10_000);
+  let chain = CHAIN_START;
+  for (let ended = false; !ended; ) {
+    await home.journal.waitFor("run-1", 1, lines.length, signal);
+    for (const row of home.journal.read("run-1", 1, lines.length, 50)) {
+      expect(row.seq).toBe(lines.length + 1);
+      lines.push(row.data);
+      chain = nextChain(chain, row.data);
+      ended = row.type === "run.completed";
+    }
+    home.journal.ack("run-1", { attempt: 1, seq: lines.length, chain });
+  }
+  return lines;
+}
+
+test("a harness that says more than the journal may hold waits for the hub, and nothing is lost (LESSONS 16)", async () => {
+  home.run("flood:1000");
+  await home.until("run.suspended");
+  const held = home.journal.totalBytes();
+  const types: string[] = [];
+  const contents: string[] = [];
+  for (const line of await pullAll()) {
+    const { type, payload } = JSON.parse(line);
+    types.push(type);
+    if (type === "tool.output.delta") contents.push(payload.content);
+  }
+  expect(contents).toEqual(Array.from({ length: 1000 }, (_, index) => `line ${index}\n`));
+  expect(types.filter((type) => type === "run.suspended").length).toBe(
+    types.filter((type) => type === "run.resumed").length,
+  );
+  expect(types.at(-1)).toBe("run.completed");
+  // One batch may pass the limit, a heap of them may not.
+  expect(held).toBeLessThan(20_000 + 512 * 250);
+  expect(home.journal.totalBytes()).toBe(0);
+});
+
+test("a run that waits for room can be cancelled", async () => {
+  home.run("flood:1000");
+  await home.until("run.suspended");
+  home.executor.cancel("run-1", 1);
+  const end = await home.end();
+  expect(end.at(-1)).toMatchObject({ type: "run.cancelled", payload: { processesLeft: 0 } });
+});
+
+test("an end that the disk refuses is told as soon as it can be written", async () => {
+  let refusals = 0;
+  await home.reopen((path) => refusing(openJournal({ path }), () => refusals++ < 1));
+  home.run("replay:simple");
+  expect((await home.end()).at(-1)?.type).toBe("run.completed");
+  expect(refusals).toBe(2);
+});
+
+/** The real journal, whose disk refuses terminal events while `refuse` says so. */
+function refusing(journal: Journal, refuse: () => boolean): Journal {
+  return {
+    ...journal,
+    append: (runId, attempt, drafts) => {
+      if (drafts.some(({ type }) => type === "run.completed") && refuse()) {
+        throw new DecoError("storage_failed", "disk full");
+      }
+      return journal.append(runId, attempt, drafts);
+    },
+  };
+}
