@@ -39,6 +39,7 @@ export async function heartbeats(options: HeartbeatOptions): Promise<"aborted" |
   const { session, news, signal, random = Math.random } = options;
   let sent: string | undefined;
   for (let misses = 0; !signal.aborted; ) {
+    const rings = news.rings;
     const facts = options.facts();
     const offered = JSON.stringify(facts.capabilities);
     try {
@@ -55,7 +56,7 @@ export async function heartbeats(options: HeartbeatOptions): Promise<"aborted" |
     }
     const everyMs = session.heartbeatIntervalMs;
     const retryInMs = Math.min(everyMs, random() * 250 * 2 ** Math.min(misses, 10));
-    await news.wait(misses === 0 ? everyMs : retryInMs, signal);
+    await news.wait(misses === 0 ? everyMs : retryInMs, signal, rings);
   }
   return "aborted";
 }

@@ -65,8 +65,11 @@ test("a refused service stays, answers, and says unauthorised with the next step
   };
   await using it = await testDaemon(hub.url, { service: true });
   await hub.until(() => hub.registrations.length === 1);
-  while (it.daemon.status().state !== "unauthorised") await Promise.resolve();
-  const { body } = await it.local("GET", "/v1/status");
+  let { body } = await it.local("GET", "/v1/status");
+  while (it.daemon.status().state !== "unauthorised") {
+    ({ body } = await it.local("GET", "/v1/status"));
+  }
+  ({ body } = await it.local("GET", "/v1/status"));
   expect(body).toMatchObject({
     state: "unauthorised",
     error: { code: "upgrade_required", fix: expect.stringContaining("npm") },

@@ -18,6 +18,13 @@ test("a wait ends by itself, by a ring, or by its signal, and never throws", asy
   expect(await alarm.wait(60_000, AbortSignal.abort())).toBe("aborted");
 });
 
+test("a ring during the work before a wait is not missed", async () => {
+  const alarm = new Alarm();
+  const before = alarm.rings;
+  alarm.ring();
+  expect(await alarm.wait(60_000, never, before)).toBe("rung");
+});
+
 test("a wake is seen when the wall clock has run ahead of the monotonic one, and only then", async () => {
   let wall = 0;
   let monotonic = 0;
