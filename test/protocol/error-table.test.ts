@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { DecoError, ERRORS, type ErrorInfo } from "../../src/protocol/errors.ts";
+import type { ErrorInfo } from "../../src/protocol/error-info.ts";
+import { DecoError, ERRORS } from "../../src/protocol/errors.ts";
 
 const root = new URL("../../", import.meta.url).pathname;
 const path = join(root, "PROTOCOL.md");
