@@ -49,6 +49,7 @@ export async function buildParts(options: DaemonPartsOptions): Promise<DaemonPar
     runRoot: paths.runRoot,
     cacheDir: paths.cache,
     log,
+    allowUnconfined: config.allowUnconfined,
     ...(config.dockerHost === undefined ? {} : { dockerHost: config.dockerHost }),
   });
   const offer = await createOffer({ config, providers, log, onChange: onOfferChange });
