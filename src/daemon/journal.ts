@@ -19,10 +19,8 @@ import { type RunRecord, toState } from "./journal/run-record.ts";
 import { prepareSchema } from "./journal/schema.ts";
 import { createWake, type Wake } from "./journal/wake.ts";
 
-export type { JournalDraft, JournalRow } from "./journal/event-log.ts";
-export type { RunProgress } from "./journal/ledger.ts";
-export type { JournalLimits } from "./journal/room.ts";
-export type { RunPhase, RunRecord } from "./journal/run-record.ts";
+export type { JournalDraft } from "./journal/event-log.ts";
+export type { RunRecord } from "./journal/run-record.ts";
 
 /**
  * The daemon's runs on disk: ledger and numbered events, until the hub has acknowledged them.

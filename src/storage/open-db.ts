@@ -2,10 +2,10 @@ import { createRequire } from "node:module";
 import { DecoError } from "../protocol/errors.ts";
 
 /** What a column may hold. Integers beyond 2^53 are refused by the drivers: send them as text. */
-export type SqlValue = string | number | bigint | null | Uint8Array;
+type SqlValue = string | number | bigint | null | Uint8Array;
 export type SqlRow = Record<string, SqlValue>;
 
-export interface Statement {
+interface Statement {
   run(...args: SqlValue[]): { readonly changes: number };
   get(...args: SqlValue[]): SqlRow | undefined;
   all(...args: SqlValue[]): SqlRow[];
@@ -93,7 +93,8 @@ interface Driver {
 function openRaw(path: string): RawDb {
   const sqlite = builtinSqlite();
   if (sqlite) return new sqlite(path);
-  const libsql: Driver = createRequire(import.meta.url)("libsql");
+  const require = createRequire(import.meta.url);
+  const libsql: Driver = require("libsql");
   return new libsql(path);
 }
 

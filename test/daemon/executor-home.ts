@@ -14,7 +14,7 @@ import type { SandboxProvider } from "../../src/sandbox/provider.ts";
 import type { MemoryProvider } from "../support/memory-provider.ts";
 
 /** The model proxy's side of a run, noted down. */
-export class ModelNotes {
+class ModelNotes {
   readonly granted = new Set<string>();
   readonly sockets: string[] = [];
   requests = 0;

@@ -8,7 +8,7 @@ import { openJournal } from "../../src/daemon/journal.ts";
 import { CHAIN_START, nextChain } from "../../src/protocol/chain.ts";
 
 const root = join(import.meta.dir, "../..");
-const writer = join(import.meta.dir, "journal-writer.ts");
+const writer = join(import.meta.dir, "../support/programs/journal-writer.ts");
 
 for (const batch of [1, 40]) {
   test(`a kill -9 amid appends of ${batch} loses nothing that was promised, and leaves no gap`, async () => {

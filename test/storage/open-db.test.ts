@@ -23,13 +23,13 @@ test("the same promises hold on Node, with nothing on stderr", async () => {
   const out = mkdtempSync(join(root, ".cache", "node-db-"));
   try {
     const built = await Bun.build({
-      entrypoints: [join(import.meta.dir, "node-entry.ts")],
+      entrypoints: [join(import.meta.dir, "../support/programs/open-db-promises.ts")],
       target: "node",
       packages: "external",
       outdir: out,
     });
     expect(built.success).toBe(true);
-    const { code, stdout, stderr } = await runProgram("node", [join(out, "node-entry.js")]);
+    const { code, stdout, stderr } = await runProgram("node", [join(out, "open-db-promises.js")]);
     expect({ failures: JSON.parse(stdout).failures, stderr }).toEqual({ failures: [], stderr: "" });
     expect(code).toBe(0);
   } finally {

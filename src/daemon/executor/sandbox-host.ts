@@ -4,7 +4,7 @@ import type { Log } from "../log.ts";
 import { createModelSockets } from "./model-sockets.ts";
 import type { RunModelAccess } from "./parts.ts";
 
-export interface EnsureSandbox {
+interface EnsureSandbox {
   readonly provider: SandboxProvider;
   readonly handle: string;
   readonly spec: SandboxSpec;

@@ -8,7 +8,7 @@ import { integer, maybeText, text } from "./row.ts";
  * `queued` and `provisioning` may be repeated, `starting` means that the harness may or may not
  * have been told, `running` has its `harnessRunId`, `ending` waits for the terminal event.
  */
-export const RUN_PHASES = ["queued", "provisioning", "starting", "running", "ending"] as const;
+const RUN_PHASES = ["queued", "provisioning", "starting", "running", "ending"] as const;
 export type RunPhase = (typeof RUN_PHASES)[number];
 
 /** One attempt as the ledger has it, without its body (a prompt may be a MiB). */

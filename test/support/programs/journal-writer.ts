@@ -1,4 +1,4 @@
-import { openJournal } from "../../src/daemon/journal.ts";
+import { openJournal } from "../../../src/daemon/journal.ts";
 
 // Appends for ever and says what it was promised: one line per call that returned.
 const [path = "", batch = "1"] = process.argv.slice(2);

@@ -1,4 +1,4 @@
-import { runAll } from "./open-db-suite.ts";
+import { runAll } from "../../storage/open-db-suite.ts";
 
 const failures = await runAll();
 console.log(JSON.stringify({ node: process.version, failures }));
