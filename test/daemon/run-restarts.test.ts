@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import { openJournal } from "../../src/daemon/journal.ts";
 import { deferred } from "../../src/protocol/deferred.ts";
 import { MemoryProvider } from "../support/memory-provider.ts";
 import { ExecutorHome, typesOf } from "./executor-home.ts";
@@ -137,4 +138,35 @@ test("after a restart queued runs start in their old order", async () => {
   await home.until("assistant.message.delta", "b");
   expect(home.journal.state("c")?.status).toBe("queued");
   await home.executor.cancelAll();
+});
+
+test("a dispatch that comes before the look at the old runs disturbs none of them", async () => {
+  home.run("stubborn");
+  await home.until("assistant.message.delta");
+  await home.executor.close();
+  home.journal.close();
+  await home.reopen((path) => openJournal({ path }));
+  home.run("replay:simple", { attempt: 2 });
+  home.executor.resumeAll();
+  expect((await home.end("run-1", 1)).at(-1)).toMatchObject({
+    type: "run.cancelled",
+    payload: { processesLeft: 0, reason: "superseded" },
+  });
+  const second = await home.end("run-1", 2);
+  expect(typesOf(second).filter((type) => type === "run.started")).toHaveLength(1);
+  expect(second.at(-1)?.type).toBe("run.completed");
+});
+
+test("a harnessd that forgot the run fails it, and it is not started again", async () => {
+  home.run("hang");
+  await home.until("assistant.message.delta");
+  await home.executor.close();
+  const harness = home.provider.harness();
+  harness.runs.clear();
+  await home.restart();
+  expect((await home.end()).at(-1)?.payload).toMatchObject({
+    code: "harness_failed",
+    leg: "harness",
+  });
+  expect(harness.runs.size).toBe(0);
 });

@@ -97,7 +97,7 @@ describe("cancel (LESSONS 18)", () => {
     await home.until("assistant.message.delta");
     home.provider.engineDown = true;
     home.executor.cancel("run-1", 1);
-    const first = await Promise.race([home.end(), Bun.sleep(1500).then(() => "still looking")]);
+    const first = await Promise.race([home.end(), Bun.sleep(600).then(() => "still looking")]);
     expect(first).toBe("still looking");
     home.provider.engineDown = false;
     expect((await home.end()).at(-1)).toMatchObject(cancelled);
@@ -233,5 +233,16 @@ describe("many runs", () => {
     });
     expect(second.at(-1)?.type).toBe("run.completed");
     expect(thrownBy(() => home.run("stubborn")).code).toBe("attempt_stale");
+  });
+});
+
+test("a loop that breaks where none should still gives the run its end", async () => {
+  home.model.revoke = () => {
+    throw new Error("a bug");
+  };
+  home.run("replay:simple");
+  expect((await home.end()).at(-1)).toMatchObject({
+    type: "run.failed",
+    payload: { code: "internal", leg: "daemon", detail: "a bug" },
   });
 });

@@ -20,6 +20,7 @@ export interface Receipt {
 
 const TRIES = 3;
 const CALL_MS = 5000;
+const LEAVING_MS = [20, 80, 150];
 
 /**
  * Looks at the run's sandbox once more.
@@ -51,7 +52,18 @@ async function look(parts: ExecutorParts, live: LiveRun): Promise<Receipt> {
     throw new LegError("sandbox", new DecoError("sandbox_lost", detail));
   }
   if (info.status === "unknown") throw new Error("the engine does not know its state");
-  return receiptOf(info, await provider.processesLeft(handle, signal));
+  return receiptOf(info, await countLeft(live, signal));
+}
+
+/** What just ended may still be leaving: only what stays is counted. */
+async function countLeft({ provider, handle }: LiveRun, signal: AbortSignal): Promise<number> {
+  let left = await provider.processesLeft(handle, signal);
+  for (const inMs of LEAVING_MS) {
+    if (left === 0) break;
+    await sleep(inMs, undefined, { signal });
+    left = await provider.processesLeft(handle, signal);
+  }
+  return left;
 }
 
 function receiptOf(info: SandboxInfo, processesLeft: number | null): Receipt {

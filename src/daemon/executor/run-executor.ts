@@ -8,6 +8,7 @@ import { handleOf } from "./handle-of.ts";
 import { type ActiveRun, type LiveRun, newLiveRun } from "./live-run.ts";
 import type { ExecutorParts, RunModelAccess } from "./parts.ts";
 import { adoptRun, performRun } from "./perform-run.ts";
+import { failurePayload } from "./run-failure.ts";
 import { RunSlots } from "./run-slots.ts";
 import { createSandboxHost, type SandboxHost } from "./sandbox-host.ts";
 
@@ -54,7 +55,7 @@ export interface Executor {
     decision: { callId?: string; reason?: string },
     signal: AbortSignal,
   ): Promise<void>;
-  /** After a start: goes on with, ends or fails what was left unfinished. Call once, at first. */
+  /** After a start: goes on with, ends or fails what was left unfinished. The first call counts. */
   resumeAll(): void;
   /** Runs that this process works on, waiting ones included. */
   active(): ActiveRun[];
@@ -81,6 +82,7 @@ class RunExecutor implements Executor {
   readonly #leaving = new AbortController();
   readonly #live = new Map<string, LiveRun>();
   #draining = false;
+  #resumed = false;
 
   constructor(options: ExecutorOptions) {
     this.#options = options;
@@ -105,6 +107,7 @@ class RunExecutor implements Executor {
     // What was promised is told again, whatever could be promised now.
     if (known && attempt <= known.attempt) return stateOf(journal.createRun(body).run);
     const provider = this.#admit(body);
+    this.resumeAll();
     const { run } = journal.createRun(body);
     if (!run.ended) this.#start(body, provider);
     return stateOf(run);
@@ -143,6 +146,8 @@ class RunExecutor implements Executor {
   }
 
   resumeAll(): void {
+    if (this.#resumed) return;
+    this.#resumed = true;
     for (const record of this.#parts.journal.unfinished()) this.#resume(record);
   }
 
@@ -240,8 +245,7 @@ class RunExecutor implements Executor {
 
   #fail(record: RunRecord, name: ProviderName | undefined): void {
     const detail = `after its restart the daemon has no ${name ?? "provider of"} sandboxes`;
-    const { code, fix } = new DecoError("sandbox_lost", detail);
-    const payload = { code, leg: "daemon", detail, fix };
+    const payload = failurePayload(new DecoError("sandbox_lost", detail));
     this.#parts.journal.append(record.runId, record.attempt, [{ type: "run.failed", payload }]);
   }
 
@@ -252,7 +256,12 @@ class RunExecutor implements Executor {
     live.done = work
       .catch((error: unknown) => {
         if (this.#leaving.signal.aborted) return;
-        this.#parts.log.error({ err: error, runId, attempt }, "a run's loop broke");
+        this.#parts.log.error({ err: error, runId, attempt }, "a run's loop broke; it fails");
+        const payload = failurePayload(error);
+        this.#parts.journal.append(runId, attempt, [{ type: "run.failed", payload }]);
+      })
+      .catch((error: unknown) => {
+        this.#parts.log.error({ err: error, runId, attempt }, "its end is told after a restart");
       })
       .finally(() => {
         this.#live.delete(key);

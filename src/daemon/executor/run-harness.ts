@@ -78,6 +78,9 @@ async function follow(parts: ExecutorParts, live: LiveRun, signal: AbortSignal) 
         const lost = new DecoError("sandbox_lost", `sandbox ${handle} is gone: ${error.message}`);
         throw new LegError("sandbox", lost);
       }
+      if (error.code === "run_not_found") {
+        throw new DecoError("harness_failed", `harnessd knows nothing of the run any more`);
+      }
       if (error.code !== "harness_unreachable") throw error;
       // An engine that does not answer is no proof of anything (LESSONS 27).
       if (status === "running" && round >= ROUNDS) throw error;
