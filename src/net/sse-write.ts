@@ -1,3 +1,4 @@
+import { deferred } from "../protocol/deferred.ts";
 import { encodeSse, type SseFrame } from "../protocol/sse.ts";
 
 export interface SseResponseOptions {
@@ -32,13 +33,15 @@ function sseBody(options: SseResponseOptions): ReadableStream<Uint8Array> {
   const { signal, pingMs = 15_000 } = options;
   let next: Promise<Happening> | undefined;
   const leave = () => {
+    settled();
     // Not awaited: a generator that waits for an event ends its `return` with that wait.
     source.return?.()?.catch(() => undefined);
   };
-  const aborted = new Promise<Happening>((resolve) => {
-    if (signal.aborted) resolve({ type: "aborted" });
-    signal.addEventListener("abort", () => resolve({ type: "aborted" }), { once: true });
-  });
+  const abort = deferred<Happening>();
+  const onAbort = () => abort.resolve({ type: "aborted" });
+  const settled = () => signal.removeEventListener("abort", onAbort);
+  if (signal.aborted) onAbort();
+  else signal.addEventListener("abort", onAbort, { once: true });
   return new ReadableStream<Uint8Array>(
     {
       start: (controller) => controller.enqueue(encoder.encode(": open\n\n")),
@@ -47,7 +50,7 @@ function sseBody(options: SseResponseOptions): ReadableStream<Uint8Array> {
           ({ done, value }): Happening => (done ? { type: "end" } : { type: "event", value }),
           (error: unknown): Happening => ({ type: "failed", error }),
         );
-        const happening = await firstOf([aborted, next], pingMs);
+        const happening = await firstOf([abort.promise, next], pingMs);
         switch (happening.type) {
           case "ping":
             controller.enqueue(encoder.encode(": ping\n\n"));
@@ -57,6 +60,7 @@ function sseBody(options: SseResponseOptions): ReadableStream<Uint8Array> {
             controller.enqueue(encoder.encode(encodeSse(happening.value)));
             return;
           case "failed":
+            settled();
             controller.error(happening.error);
             return;
           case "aborted":
@@ -64,6 +68,7 @@ function sseBody(options: SseResponseOptions): ReadableStream<Uint8Array> {
             controller.close();
             return;
           case "end":
+            settled();
             controller.close();
             return;
         }

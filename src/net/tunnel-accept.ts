@@ -2,7 +2,7 @@ import { type IncomingMessage, STATUS_CODES } from "node:http";
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { type WebSocket, WebSocketServer } from "ws";
-import type { DecoError } from "../protocol/errors.ts";
+import { DecoError } from "../protocol/errors.ts";
 import { createPeer, type PeerOptions, type TunnelPeer } from "./tunnel-peer.ts";
 import { WS_OPTIONS, wsSocket } from "./tunnel-socket.ts";
 
@@ -18,7 +18,11 @@ export function acceptTunnel(
 
 const server = new WebSocketServer({ noServer: true, ...WS_OPTIONS });
 
-/** Completes the upgrade of a request that was let in, and runs the hub's end on it. */
+/**
+ * Completes the upgrade of a request that was let in, and runs the hub's end on it.
+ *
+ * @throws {@link DecoError} `invalid_request` when it is no proper WebSocket handshake.
+ */
 export function upgradeToTunnel(
   request: IncomingMessage,
   socket: Duplex,
@@ -26,7 +30,7 @@ export function upgradeToTunnel(
   options: AcceptOptions = {},
 ): Promise<TunnelPeer> {
   return new Promise((resolve, reject) => {
-    socket.once("close", () => reject(new Error("the upgrade failed")));
+    socket.once("close", () => reject(new DecoError("invalid_request", "the upgrade failed")));
     server.handleUpgrade(request, socket, head, (ws) => {
       const tcp = socket instanceof Socket ? socket : undefined;
       resolve(acceptTunnel(ws, { ...options, tcp }));

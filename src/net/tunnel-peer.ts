@@ -52,6 +52,7 @@ export const HEARTBEAT_MS = 1500;
 export function createPeer(options: PeerOptions): TunnelPeer {
   const { socket, handler } = options;
   const closed = deferred<TunnelClosed>();
+  const idle = new Idle();
   let verdict: TunnelClosed | undefined;
   const leave = (code: number, reason: string) => {
     verdict ??= { code, reason };
@@ -64,6 +65,7 @@ export function createPeer(options: PeerOptions): TunnelPeer {
     send: (message) => socket.send(message),
     buffered: () => socket.buffered(),
     onFault: leave,
+    onIdle: () => idle.notify(),
     onPong: (payload) => heartbeat.onPong(payload),
     ...(handler
       ? { onRequest: (stream, head, ended) => serveStream(stream, head, ended, handler) }
@@ -85,16 +87,17 @@ export function createPeer(options: PeerOptions): TunnelPeer {
       closed.resolve(verdict ?? { code, reason });
     },
   });
-  return facade({ mux, heartbeat, leave, closed: closed.promise });
+  return facade({ mux, idle, heartbeat, leave, closed: closed.promise });
 }
 
 function facade(parts: {
   readonly mux: Mux;
+  readonly idle: Idle;
   readonly heartbeat: Heartbeat;
   readonly leave: (code: number, reason: string) => void;
   readonly closed: Promise<TunnelClosed>;
 }): TunnelPeer {
-  const { mux, heartbeat, leave, closed } = parts;
+  const { mux, idle, heartbeat, leave, closed } = parts;
   return {
     request: async (request) => tunnelRequest(mux, request, false),
     upgrade: async (request) => tunnelRequest(mux, request, true),
@@ -102,7 +105,7 @@ function facade(parts: {
     close: (code = 1000, reason = "") => leave(code, reason),
     async drain(signal) {
       mux.goaway();
-      await emptied(mux, signal);
+      await idle.when(() => mux.size === 0, signal);
       leave(CLOSE.draining, "draining");
     },
     async [Symbol.asyncDispose]() {
@@ -121,12 +124,25 @@ function facade(parts: {
   };
 }
 
-function emptied(mux: Mux, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setInterval(() => {
-      if (mux.size > 0 && !signal.aborted) return;
-      clearInterval(timer);
-      resolve();
-    }, 20);
-  });
+/** Waits for a state that a callback announces. */
+class Idle {
+  #wake = new Set<() => void>();
+
+  notify(): void {
+    for (const wake of this.#wake) wake();
+  }
+
+  when(state: () => boolean, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const check = () => {
+        if (!state() && !signal.aborted) return;
+        this.#wake.delete(check);
+        signal.removeEventListener("abort", check);
+        resolve();
+      };
+      this.#wake.add(check);
+      signal.addEventListener("abort", check);
+      check();
+    });
+  }
 }

@@ -1,5 +1,6 @@
 import type { Duplex } from "node:stream";
 import { deferred } from "../protocol/deferred.ts";
+import { DecoError } from "../protocol/errors.ts";
 import type { RequestHead, ResponseHead } from "../protocol/frames.ts";
 import type { Mux } from "../protocol/mux.ts";
 import type { MuxStream, StreamEvents, StreamFailure } from "../protocol/mux-stream.ts";
@@ -70,6 +71,9 @@ class Exchange implements StreamEvents {
     if (this.#upgrade && status === 101) {
       this.#raw = rawStream(this.#stream);
       this.#raw.duplex.once("close", () => this.#over());
+    } else if (status < 200) {
+      this.#fail(new DecoError("tunnel_refused", `an answer with ${status}`));
+      return;
     } else if (this.#upgrade) this.#stream.end();
     const socket = this.#raw?.duplex;
     const answer = { status, headers: headersFrom(list), body: this.#inbound.body };

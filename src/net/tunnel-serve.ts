@@ -36,7 +36,11 @@ export function serveStream(
     () => stream,
     () => stream.discard(),
   );
-  const request = requestOf(head, ended ? undefined : inbound.body, abort.signal);
+  const request = requestOr(() => requestOf(head, ended ? undefined : inbound.body, abort.signal));
+  if (!request) {
+    stream.reset("invalid_request");
+    return;
+  }
   stream.listen({
     onData: (bytes) => (raw ?? inbound).push(bytes),
     onEnd: () => (raw ?? inbound).end(),
@@ -68,6 +72,15 @@ export function serveStream(
     .catch((error: unknown) => stream.reset(DecoError.from(error).code))
     .finally(() => held.delete(request))
     .catch(() => undefined);
+}
+
+/** TRACE and CONNECT, for instance, are no requests to the platform. */
+function requestOr(make: () => Request): Request | undefined {
+  try {
+    return make();
+  } catch {
+    return undefined;
+  }
 }
 
 const held = new Set<Request>();

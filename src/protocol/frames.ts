@@ -128,7 +128,9 @@ export function decodeRequestHead(payload: Uint8Array): RequestHead {
   const { method, path, headers, upgrade } = parseHead(payload);
   const fits =
     typeof method === "string" &&
-    /^[A-Z]{1,32}$/.test(method) &&
+    /^[A-Z][A-Z-]{0,31}$/.test(method) &&
+    method !== "TRACE" && // of one connection, not of what it passes through
+    method !== "CONNECT" &&
     typeof path === "string" &&
     /^\/[\x21-\x7e]*$/.test(path);
   if (!fits) throw new DecoError("invalid_request", "a request's head without method or path");
@@ -161,7 +163,7 @@ function headerList(value: unknown): (readonly [string, string])[] {
       typeof name === "string" &&
       typeof text === "string" &&
       /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(name) &&
-      !/[\r\n\0]/.test(text);
+      /^[\t\x20-\x7e\x80-\xff]*$/.test(text);
     if (!fits) throw new DecoError("invalid_request", "a header that is no header");
     return [name, text] as const;
   });

@@ -45,7 +45,8 @@ export interface MuxOptions {
   readonly onPong?: (payload: Uint8Array) => void;
   /** The peer broke the protocol: close the connection with this code. */
   readonly onFault: (code: number, reason: string) => void;
-  readonly onGoaway?: () => void;
+  /** The last open stream is gone. */
+  readonly onIdle?: () => void;
   /** Streams that the peer may have open; 1024. */
   readonly maxStreams?: number;
 }
@@ -182,7 +183,9 @@ export class Mux implements StreamHost {
   }
 
   drop(stream: MuxStream): void {
-    if (this.#streams.delete(stream.id) && !stream.opened) this.#peerStreams--;
+    if (!this.#streams.delete(stream.id)) return;
+    if (!stream.opened) this.#peerStreams--;
+    if (this.#streams.size === 0) this.#options.onIdle?.();
   }
 
   #take(frame: Frame): void {
@@ -282,7 +285,6 @@ export class Mux implements StreamHost {
     for (const stream of this.#streams.values())
       if (stream.opened && stream.id > last)
         stream.fail({ code: "tunnel_lost", lost: true, mayHaveExecuted: false });
-    this.#options.onGoaway?.();
   }
 
   #known(id: number): boolean {

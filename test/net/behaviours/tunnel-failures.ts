@@ -124,6 +124,39 @@ export const tunnelFailures: Behaviours = {
     assert.equal((await pair.hub.closed).code, 4002);
   },
 
+  "a drain whose time is up leaves at once": async () => {
+    await using pair = await tunnelPair(app());
+    const work = rejects(pair.hub.request({ ...GET, path: "/hang" }));
+    await until(() => pair.daemon.streams === 1, "the request is there");
+    const abort = new AbortController();
+    const drained = pair.daemon.drain(abort.signal);
+    abort.abort();
+    await drained;
+    assert.equal((await work).code, "tunnel_lost");
+    assert.equal((await pair.hub.closed).code, 4002);
+  },
+
+  "a request that the platform can't express is refused alone": async () => {
+    await using pair = await tunnelPair(app());
+    for (const request of [{ method: "TRACE" }, { path: "/a b" }, { method: "get" }])
+      assert.equal(
+        (await rejects(pair.hub.request({ ...GET, ...request }))).code,
+        "invalid_request",
+      );
+    assert.equal((await pair.hub.request(GET)).status, 200);
+  },
+
+  "a head over 64 KiB is refused alone, in either direction": async () => {
+    await using pair = await tunnelPair(
+      async () => new Response("", { headers: { "x-long": "x".repeat(70_000) } }),
+    );
+    const headers = { "x-long": "x".repeat(70_000) };
+    assert.equal((await rejects(pair.hub.request({ ...GET, headers }))).code, "invalid_request");
+    assert.equal((await rejects(pair.hub.request(GET))).code, "invalid_request");
+    assert.equal(pair.hub.streams, 0);
+    assert.equal(pair.hub.accepting, true);
+  },
+
   "more streams than allowed are refused, and none of the others suffers": async () => {
     await using pair = await tunnelPair(app(), { maxStreams: 3 });
     const abort = new AbortController();

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { httpRequest } from "../../../src/net/http-request.ts";
+import { listen } from "../../../src/net/listen.ts";
 import { readSse } from "../../../src/net/sse-read.ts";
 import { sseResponse } from "../../../src/net/sse-write.ts";
 import { DecoError } from "../../../src/protocol/errors.ts";
@@ -89,6 +91,31 @@ export const tunnelBehaviours: Behaviours = {
     abort.abort(new DecoError("timeout", "enough"));
     assert.equal((await settled).code, "timeout");
     await until(() => sent.cancelled === true, "the source is cancelled");
+  },
+
+  "an HTTP client of the hub that stops reading holds the laptop's source": async () => {
+    const sent: Counter = { bytes: 0 };
+    await using pair = await tunnelPair(app({ sent }));
+    await using hub = await listen(
+      {
+        fetch: async (request) => {
+          const { pathname, search } = new URL(request.url);
+          const path = pathname + search;
+          const { signal, headers } = request;
+          const answer = await pair.hub.request({ method: "GET", path, headers, signal });
+          return new Response(answer.body, { status: answer.status, headers: answer.headers });
+        },
+      },
+      { port: 0 },
+    );
+    const answer = await httpRequest({ url: `${hub.url}/blob?n=${512 * MIB}`, signal: never });
+    const reader = answer.body.getReader();
+    await reader.read();
+    await stalls(sent);
+    assert.ok(sent.bytes < 32 * MIB, `${sent.bytes} bytes were taken`);
+    await reader.cancel();
+    await until(() => sent.cancelled === true, "the source is cancelled");
+    await until(() => pair.daemon.streams === 0, "no stream is left");
   },
 
   "a small request beside a bulk download is quick": async () => {
