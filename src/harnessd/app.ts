@@ -26,7 +26,7 @@ export interface AppOptions {
 type Harnessd = Hono<{ Bindings: NodeBindings }>;
 type Ctx = Context<{ Bindings: NodeBindings }>;
 
-const MAX_BODY_BYTES = 8 * 1024 * 1024;
+const MAX_BODY_BYTES = 16 * 1024 * 1024;
 
 /** The HTTP interface of harnessd. */
 export function createApp(options: AppOptions): Harnessd {

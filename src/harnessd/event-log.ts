@@ -49,6 +49,9 @@ export class EventLog implements AsyncDisposable {
   #index: { seq: number; offset: number }[] = [];
   /** Lines that a full disk refused; at most the terminal event. */
   #tail: LogLine[] = [];
+  /** The terminal event was appended. */
+  #closed = false;
+  /** The terminal event can be read. */
   #ended = false;
   #failure: DecoError | undefined;
   #flushing: Promise<void> | undefined;
@@ -85,9 +88,13 @@ export class EventLog implements AsyncDisposable {
     return this.#ended;
   }
 
-  /** Numbers an event and queues it for the disk. Await {@link room} between bursts. */
+  /**
+   * Numbers an event and queues it for the disk. Await {@link room} between bursts. What comes
+   * behind the terminal event, or when the disk has refused, is dropped.
+   */
   append(type: string, payload: Readonly<Record<string, unknown>>): void {
-    if (this.#failure) return;
+    if (this.#failure || this.#closed) return;
+    if (terminalStatus(type)) this.#closed = true;
     const event = this.#number(type, payload);
     const line = Buffer.from(`${JSON.stringify(event)}\n`);
     this.#pending.push({ event, line });
@@ -216,7 +223,10 @@ export class EventLog implements AsyncDisposable {
     }
     this.#size = line.end;
     this.#committedSeq = line.seq;
-    if (terminalStatus(event.type)) this.#ended = true;
+    if (terminalStatus(event.type)) {
+      this.#closed = true;
+      this.#ended = true;
+    }
     this.#options.onEvent(event);
   }
 

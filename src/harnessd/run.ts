@@ -1,3 +1,5 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Deferred, deferred } from "../protocol/deferred.ts";
 import { DecoError } from "../protocol/errors.ts";
 import type { Adapter } from "./adapters/adapter.ts";
 import type { EventLog } from "./event-log.ts";
@@ -11,6 +13,8 @@ export interface RunOptions {
   readonly adapter: Adapter;
   readonly log: EventLog;
   readonly workspace: string;
+  /** Folder of this run's log. */
+  readonly folder: string;
   readonly baseEnv: Readonly<Record<string, string>>;
   modelBaseUrl(): Promise<string>;
   /** Whether a cancel may end all processes of the sandbox (no other run is active). */
@@ -27,6 +31,8 @@ export interface ActiveRun {
 type Stop = "cancelled" | "timeout";
 
 const TERM_GRACE_MS = 2000;
+/** How long an adapter may take for its last events when its program has been ended. */
+const ADAPTER_WAIT_MS = 2000;
 
 /** Starts a run: exactly one terminal event comes of it, whatever happens. */
 export function startRun(options: RunOptions): ActiveRun {
@@ -45,19 +51,22 @@ async function execute(options: RunOptions, signal: AbortSignal): Promise<void> 
   let leader = 0;
   let ending: Promise<number> | undefined;
   const scope = (): ProcessScope => ({ leader, runId, everything: options.ownsSandbox() });
+  const givenUp = deferred<never>();
   const endAll = () => {
-    if (leader > 0) ending ??= endProcesses(scope(), TERM_GRACE_MS);
+    if (leader === 0 || ending) return;
+    ending = endProcesses(scope(), TERM_GRACE_MS);
+    void giveUp(ending, givenUp);
   };
   signal.addEventListener("abort", endAll, { once: true });
   log.append("run.started", startedPayload(options));
   let failure: DecoError | undefined;
   let completed: Readonly<Record<string, unknown>> = {};
   try {
-    signal.throwIfAborted();
-    completed = await options.adapter.run({
+    const finished = options.adapter.run({
       runId,
       request,
       workspace: options.workspace,
+      scratch: options.folder,
       env: { ...options.baseEnv, ...request.env, [RUN_MARK]: runId },
       signal,
       emit: (type, payload) => log.append(type, payload),
@@ -68,6 +77,7 @@ async function execute(options: RunOptions, signal: AbortSignal): Promise<void> 
         if (signal.aborted) endAll();
       },
     });
+    completed = await Promise.race([finished, givenUp.promise]);
   } catch (error) {
     failure = DecoError.from(error, "harness_failed");
   }
@@ -83,6 +93,14 @@ async function execute(options: RunOptions, signal: AbortSignal): Promise<void> 
     return;
   }
   await log.end("run.completed", completed);
+}
+
+/** The adapter hears of its program's end by itself, unless the program can't be ended. */
+async function giveUp(ending: Promise<number>, givenUp: Deferred<never>): Promise<void> {
+  await ending;
+  await sleep(ADAPTER_WAIT_MS, undefined, { ref: false });
+  givenUp.promise.catch(() => undefined);
+  givenUp.reject(new DecoError("harness_failed", "its program can't be ended"));
 }
 
 async function endStopped(options: RunOptions, why: unknown, processesLeft: number): Promise<void> {

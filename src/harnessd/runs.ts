@@ -98,6 +98,7 @@ export class Runs implements AsyncDisposable {
       adapter,
       log: run.log,
       workspace,
+      folder: join(this.#options.dataDir, id),
       baseEnv,
       modelBaseUrl: () => this.#options.modelBaseUrl(),
       ownsSandbox: () => this.#options.sweep && this.#active().length <= 1,

@@ -77,6 +77,16 @@ test("the model sees the run's own token and nothing of harnessd's", () => {
   expect(JSON.stringify(model.requests)).not.toContain("test-token");
 });
 
+test("model, system prompt and the most steps reach the CLI, system prompts of any length", async () => {
+  const system = `You are terse. ${"x".repeat(200_000)}`;
+  const more = { model: "claude-test-9", system_prompt: system, max_steps: 1 };
+  const events = await harnessd.events(await claudeRun("usetool: true", more));
+  const body = model.requests.at(-1)?.body ?? "";
+  expect(body).toContain("You are terse.");
+  expect(body).toContain('"model":"claude-test-9"');
+  expect(events.at(-1)).toMatchObject({ type: "run.failed", payload: { code: "budget_exceeded" } });
+});
+
 test("HTTP 500 from the model ends the run as model_failed with the status", async () => {
   const env = { CLAUDE_CODE_MAX_RETRIES: "0" };
   const events = await harnessd.events(await claudeRun("fail500", { env }));

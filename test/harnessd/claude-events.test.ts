@@ -60,6 +60,15 @@ test("a tool's refusal is told as the call's error", () => {
   expect(completed?.payload["error"]).toContain("was blocked");
 });
 
+test("arguments that are a whole file are cut, so that the event passes every limit", () => {
+  const input = { file_path: "/workspace/big", content: "x".repeat(2_000_000) };
+  const content = [{ type: "tool_use", id: "t", name: "Write", input }];
+  const line = JSON.stringify({ type: "assistant", message: { content } });
+  const [event] = claudeEvents(newClaudeState(), line, 0);
+  expect(event?.payload["arguments"]).toMatchObject({ truncated: true });
+  expect(JSON.stringify(event).length).toBeLessThan(200_000);
+});
+
 test("HTTP 500 from the model is a result with its status, not an answer", () => {
   const { state, types } = replay("api-500-retries2");
   expect(types).toEqual(["usage"]);

@@ -15,6 +15,8 @@ export interface AdapterContext {
   readonly runId: string;
   readonly request: RunRequest;
   readonly workspace: string;
+  /** A folder of this run's own, outside the workspace, closed to other users. */
+  readonly scratch: string;
   /** The environment of the run's programs: clean base, the run's own, its mark. */
   readonly env: Readonly<Record<string, string>>;
   /** Aborted by a cancel or the run's time limit; the run's processes are ended then. */

@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
 import { constants } from "node:fs";
-import { access, mkdir } from "node:fs/promises";
+import { access, mkdir, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -63,7 +63,7 @@ async function runClaude(context: AdapterContext): Promise<Completed> {
   const stderr = new TextTail(STDERR_TAIL);
   const child = await startChild({
     command: "claude",
-    args: claudeArguments(context),
+    args: await claudeArguments(context),
     cwd: context.workspace,
     env: await claudeEnvironment(context),
     // Never an argument: arguments are for everyone to read and end at 128 KiB.
@@ -83,8 +83,10 @@ async function runClaude(context: AdapterContext): Promise<Completed> {
   return ending(state, exit, stderr.toString());
 }
 
-function claudeArguments({ request }: AdapterContext): string[] {
+async function claudeArguments({ request, scratch }: AdapterContext): Promise<string[]> {
   const { model, max_steps: steps, system_prompt: system } = request;
+  const systemFile = join(scratch, "system-prompt.txt");
+  if (system !== undefined) await writeFile(systemFile, system, { mode: 0o600 });
   return [
     "-p",
     "--output-format=stream-json",
@@ -93,7 +95,7 @@ function claudeArguments({ request }: AdapterContext): string[] {
     "--permission-mode=bypassPermissions",
     ...(model === undefined ? [] : [`--model=${model}`]),
     ...(steps === undefined || steps === 0 ? [] : [`--max-turns=${steps}`]),
-    ...(system === undefined ? [] : [`--append-system-prompt=${system}`]),
+    ...(system === undefined ? [] : [`--append-system-prompt-file=${systemFile}`]),
   ];
 }
 

@@ -38,7 +38,10 @@ export function newClaudeState(): ClaudeState {
   return { calls: new Map() };
 }
 
+/** In characters. */
 const MAX_TOOL_OUTPUT = 64 * 1024;
+/** In characters of JSON. */
+const MAX_ARGUMENTS = 256 * 1024;
 
 const Block = z.looseObject({
   type: z.string(),
@@ -172,8 +175,15 @@ function said(state: ClaudeState, block: Block, parent: Parent, now: number): Ev
   if (block.type !== "tool_use" || block.id === undefined) return [];
   const tool = block.name ?? "unknown";
   state.calls.set(block.id, { tool, startedAt: now });
-  const payload = { callId: block.id, tool, arguments: block.input ?? {}, ...parent };
+  const payload = { callId: block.id, tool, arguments: shown(block.input), ...parent };
   return [{ type: "tool.call.started", payload }];
+}
+
+/** Arguments as events tell them: a file that is written whole would burst every limit on the way. */
+function shown(input: unknown): unknown {
+  const text = JSON.stringify(input ?? {});
+  if (text.length <= MAX_ARGUMENTS) return input ?? {};
+  return { truncated: true, json: text.slice(0, MAX_TOOL_OUTPUT) };
 }
 
 function toolEnded(state: ClaudeState, block: Block, parent: Parent, now: number): EventDraft[] {

@@ -1,4 +1,6 @@
 import { randomUUID } from "node:crypto";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { DecoError } from "../../protocol/errors.ts";
 import { startChild } from "../child.ts";
 import { followOutput } from "../follow-output.ts";
@@ -13,8 +15,13 @@ const OUTPUT_TAIL = 64 * 1024;
  * can't be opened by name, so that `echo … >/dev/stderr` would fail. Descriptor 3 takes the exit code.
  */
 const WITH_PIPES = `{ {
-  { sh -c "$1" 2>&5 3>&- 4>&- 5>&-; echo $? >&3; } 5>&1 1>&4 2>/dev/null
+  { sh "$@" 2>&5 3>&- 4>&- 5>&-; echo $? >&3; } 5>&1 1>&4 2>/dev/null
 } | cat >&2 3>&- 4>&-; } 4>&1 | cat 3>&-`;
+
+/** How much of a command its event shows, in characters. */
+const MAX_SHOWN = 64 * 1024;
+/** Linux takes arguments of up to 128 KiB; a longer command goes through a file. */
+const MAX_ARGUMENT_BYTES = 128 * 1024 - 1;
 
 /** Runs the prompt as `sh -c PROMPT` in the workspace. */
 export function shellAdapter(): Adapter {
@@ -25,10 +32,23 @@ export function shellAdapter(): Adapter {
   };
 }
 
+/** The command as events tell it: readers of events take 1 MiB at most. */
+function shown(command: string): Record<string, unknown> {
+  if (command.length <= MAX_SHOWN) return { command };
+  return { command: command.slice(0, MAX_SHOWN), truncated: true };
+}
+
+async function shellArguments(command: string, scratch: string): Promise<string[]> {
+  if (Buffer.byteLength(command) <= MAX_ARGUMENT_BYTES) return ["-c", command];
+  const path = join(scratch, "command.sh");
+  await writeFile(path, command, { mode: 0o600 });
+  return [path];
+}
+
 async function runShell(context: AdapterContext): Promise<Completed> {
   const call = { callId: `call_${randomUUID()}`, tool: "shell" };
   const command = context.request.prompt;
-  context.emit("tool.call.started", { ...call, arguments: { command } });
+  context.emit("tool.call.started", { ...call, arguments: shown(command) });
   const startedAt = performance.now();
   const tail = new TextTail(OUTPUT_TAIL);
   const completed = (more: Record<string, unknown>) => {
@@ -38,7 +58,7 @@ async function runShell(context: AdapterContext): Promise<Completed> {
   try {
     const child = await startChild({
       command: "sh",
-      args: ["-c", WITH_PIPES, "sh", command],
+      args: ["-c", WITH_PIPES, "sh", ...(await shellArguments(command, context.scratch))],
       reportsExit: true,
       cwd: context.workspace,
       env: context.env,
