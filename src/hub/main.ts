@@ -2,6 +2,7 @@ import manifest from "../../package.json" with { type: "json" };
 import { type Listening, listen } from "../net/listen.ts";
 import { hubApp, type Page } from "./app.ts";
 import { auth } from "./auth.ts";
+import { hubEnvironment } from "./config.ts";
 import { deviceFlow } from "./device-flow.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import { guard as makeGuard } from "./guard.ts";
@@ -30,6 +31,7 @@ export interface HubOptions {
   readonly page?: Page;
   /** Shown to a browser whose sign-in code is used up. */
   readonly signInFailedPage?: () => string;
+  /** `DECO_ALLOW_LOCALHOST_LINKS=1` when absent. */
   readonly allowLocalhostLinks?: boolean;
   readonly log: HubLog;
   readonly now?: () => number;
@@ -82,8 +84,8 @@ export async function startHub(options: HubOptions): Promise<RunningHub> {
   };
 }
 
-/** Everything but the port. */
-function buildHub(options: HubOptions) {
+/** Everything but the port: nothing runs until a request or a link comes. */
+export function buildHub(options: HubOptions) {
   const base = buildBase(options);
   const links = buildLinks(options, base);
   const closing = new AbortController();
@@ -131,7 +133,7 @@ function buildLinks(options: HubOptions, { keys, store, runLog, now, guard }: Ba
     hubVersion: HUB_VERSION,
     heartbeatIntervalMs: options.heartbeatIntervalMs ?? 10_000,
     ttlMs,
-    allowLocalhostLinks: options.allowLocalhostLinks ?? false,
+    allowLocalhostLinks: options.allowLocalhostLinks ?? hubEnvironment().allowLocalhostLinks,
     onEpoch: (link) => {
       relay.dropOlder(link.linkId, link.epoch, "superseded");
       urlLinks.dropOlder(link.linkId, link.epoch);

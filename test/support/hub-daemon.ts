@@ -43,6 +43,10 @@ export class FakeDaemon {
   replayFrom: number | undefined;
   /** Answers with this chain error while above 0. */
   chainMismatches = 0;
+  /** What somebody on the way does to a line. */
+  forge: (data: string) => string = (data) => data;
+  /** Answers so many event requests with a page of some proxy. */
+  page = 0;
   signAnswers = true;
   registered: Registered | undefined;
   tunnel: DialedTunnel | undefined;
@@ -272,6 +276,10 @@ export class FakeDaemon {
   }
 
   #events(run: FakeRun, after: number, signal: AbortSignal): Response {
+    if (this.page > 0) {
+      this.page -= 1;
+      return new Response("<h1>Hello</h1>", { headers: { "content-type": "text/html" } });
+    }
     if (after < run.truncated) {
       throw new DecoError("events_truncated", "gone", {
         extensions: { firstSeq: run.truncated + 1 },
@@ -281,6 +289,7 @@ export class FakeDaemon {
     const from = Math.min(after, this.replayFrom ?? after);
     const cutAfter = this.cuts.shift();
     const wakeups = this.#wakeups;
+    const forge = (data: string) => this.forge(data);
     const encoder = new TextEncoder();
     async function* lines(): AsyncGenerator<Uint8Array> {
       let sent = 0;
@@ -289,12 +298,14 @@ export class FakeDaemon {
         if (sent === cutAfter) return;
         const line = run.lines[seq];
         if (line === undefined) {
+          const last = run.lines.at(-1);
+          if (last !== undefined && terminalStatus(last.type) !== undefined) return;
           await wakeups.next(run.runId, signal);
           continue;
         }
         seq += 1;
         sent += 1;
-        yield encoder.encode(`event: ${line.type}\nid: ${seq}\ndata: ${line.data}\n\n`);
+        yield encoder.encode(`event: ${line.type}\nid: ${seq}\ndata: ${forge(line.data)}\n\n`);
         if (terminalStatus(line.type) !== undefined) return;
       }
     }
