@@ -84,6 +84,8 @@ function join(inner: Duplex, outer: Duplex): void {
     inner.destroy();
     outer.destroy();
   };
+  // Two pipelines on one stream pass Node's default of 10 listeners without leaking any.
+  for (const side of [inner, outer]) side.setMaxListeners(32);
   pipeline(inner, outer).then(end, end);
   pipeline(outer, inner).then(end, end);
 }
