@@ -16,7 +16,8 @@ export const RunRequest = z.strictObject({
   model: Text.max(256).optional(),
   system_prompt: Text.max(1024 * 1024).optional(),
   max_steps: z.int().min(0).max(10_000).optional(),
-  permissions: z.unknown().optional(),
+  // A run that wants to be asked must not run unattended: no harness of this version asks.
+  permissions: z.looseObject({ approval: z.literal("none").optional() }).optional(),
   env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), Text.max(100_000)).optional(),
   model_access: z.strictObject({ token: Text.min(1).max(4096) }).optional(),
   timeout_seconds: z

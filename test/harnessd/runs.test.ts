@@ -196,6 +196,8 @@ test("what does not fit is refused with a code, never started", async () => {
   expect(await refused({ prompt: "x", surprise: 1 })).toBe("400 invalid_request");
   expect(await refused({ prompt: "x", env: { "A=B": "c" } })).toBe("400 invalid_request");
   expect(await refused({ prompt: "x\0y" })).toBe("400 invalid_request");
+  const asked = { prompt: "x", permissions: { approval: "all" } };
+  expect(await refused(asked)).toBe("400 invalid_request");
   expect(await refused({ prompt: "x", harness: "nope" })).toBe("400 invalid_request");
   expect(await refused({ prompt: "x".repeat(17_000_000) })).toBe("413 body_too_large");
   const unknown = await harnessd.call("GET", "/v1/runs/run_x");
