@@ -63,7 +63,7 @@ export function up(flags: UpFlags): Command {
     const linkId = await online(context, daemon, target);
     const onlineMs = Math.round(performance.now() - startedAt);
     sayProvider(context, daemon);
-    if (!flags.once) return stay(context, { hub, daemon, config });
+    if (!flags.once) return await stay(context, { hub, daemon, config });
     const { harness, prompt, provider } = flags;
     const { summary, exitCode } = await once(context, {
       hub: target,
