@@ -14,7 +14,7 @@ export interface BenchResult {
 
 /** Value at quantile `q` (0..1) of the samples, by nearest rank. */
 export function quantile(samples: readonly number[], q: number): number {
-  const sorted = [...samples].sort((a, b) => a - b);
+  const sorted = samples.toSorted((a, b) => a - b);
   const index = Math.min(sorted.length - 1, Math.max(0, Math.ceil(q * sorted.length) - 1));
   return sorted[index] ?? Number.NaN;
 }

@@ -2,13 +2,27 @@ import { execFile } from "node:child_process";
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { z } from "zod";
 import type { BenchResult } from "./result.ts";
 
 const ROOT = join(import.meta.dir, "..");
 const LIMIT_MS = 15 * 60_000;
 const run = promisify(execFile);
 
-export type RuntimeName = BenchResult["runtime"];
+const Results = z.array(
+  z.object({
+    metric: z.string(),
+    unit: z.string(),
+    runtime: z.enum(["bun", "node"]),
+    ours: z.number(),
+    rival: z.number().nullable(),
+    rivalName: z.string().nullable(),
+    ratio: z.number().nullable(),
+    runs: z.int(),
+  }),
+);
+
+type RuntimeName = BenchResult["runtime"];
 
 /** Runs a program of `bench/programs` under a runtime; its last line of output is its results. */
 export async function runProgram(
@@ -22,7 +36,7 @@ export async function runProgram(
     timeout: LIMIT_MS,
     maxBuffer: 2 ** 26,
   });
-  return JSON.parse(stdout.trim().split("\n").at(-1) ?? "[]") as BenchResult[];
+  return Results.parse(JSON.parse(stdout.trim().split("\n").at(-1) ?? "[]"));
 }
 
 /** Node 20 reads no TypeScript: a bundle inside the checkout, so that node_modules resolves. */

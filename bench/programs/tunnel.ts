@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { Agent, request as requestHttp } from "node:http";
+import { Agent, type IncomingMessage, request as requestHttp } from "node:http";
 import { createInterface } from "node:readline";
 import { listen } from "../../src/net/listen.ts";
 import { upgradeToTunnel } from "../../src/net/tunnel-accept.ts";
@@ -20,19 +20,20 @@ const never = new AbortController().signal;
 type Ask = (path: string, upload?: number) => Promise<number>;
 
 async function serveFar(hubUrl: string): Promise<void> {
-  const fetch = async (request: Request): Promise<Response> => {
-    const { pathname, searchParams } = new URL(request.url);
-    if (pathname === "/ping") return new Response("ok");
-    if (pathname === "/down") return new Response(blob(Number(searchParams.get("n"))));
-    let bytes = 0;
-    for await (const chunk of request.body ?? []) bytes += chunk.length;
-    return new Response(String(bytes));
-  };
-  const server = await listen({ fetch }, { port: 0 });
-  const tunnel = await dialTunnel({ url: hubUrl, headers: {}, handler: fetch, signal: never });
+  const server = await listen({ fetch: answer }, { port: 0 });
+  const tunnel = await dialTunnel({ url: hubUrl, headers: {}, handler: answer, signal: never });
   console.log(server.url);
   await tunnel.closed;
   await server[Symbol.asyncDispose]();
+}
+
+async function answer(request: Request): Promise<Response> {
+  const { pathname, searchParams } = new URL(request.url);
+  if (pathname === "/ping") return new Response("ok");
+  if (pathname === "/down") return new Response(blob(Number(searchParams.get("n"))));
+  let bytes = 0;
+  for await (const chunk of request.body ?? []) bytes += chunk.length;
+  return new Response(String(bytes));
 }
 
 function blob(size: number): ReadableStream<Uint8Array> {
@@ -60,7 +61,8 @@ async function measure(): Promise<BenchResult[]> {
   const child = spawn(process.execPath, [process.argv[1] ?? "", "far", `${hub.url}/tunnel`], {
     stdio: ["ignore", "pipe", "inherit"],
   });
-  const [url] = (await once(createInterface(child.stdout), "line")) as [string];
+  const [line] = await once(createInterface(child.stdout), "line");
+  const url = String(line);
   await using peer = await accepted.promise;
   const agent = new Agent({ keepAlive: true });
   const results = await compare(askTunnel(peer), askDirect(url, agent));
@@ -135,16 +137,17 @@ function askDirect(url: string, agent: Agent): Ask {
   return async (path, upload) => {
     const method = upload === undefined ? "GET" : "POST";
     const request = requestHttp(`${url}${path}`, { agent, method });
-    const answered = once(request, "response");
+    const answered = new Promise<IncomingMessage>((resolve, reject) => {
+      request.once("response", resolve).once("error", reject);
+    });
     if (upload !== undefined) {
       for await (const chunk of blob(upload)) {
         if (!request.write(chunk)) await once(request, "drain");
       }
     }
     request.end();
-    const [answer] = (await answered) as [AsyncIterable<Buffer>];
     let bytes = 0;
-    for await (const chunk of answer) bytes += chunk.length;
+    for await (const chunk of await answered) bytes += Buffer.byteLength(chunk);
     return bytes;
   };
 }
