@@ -1,5 +1,6 @@
 import type { ProviderName } from "../protocol/messages.ts";
-import { type DockerProviderOptions, dockerProvider } from "./drivers/docker/docker-provider.ts";
+import type { DockerProviderOptions } from "./drivers/docker/docker-options.ts";
+import { dockerProvider } from "./drivers/docker/docker-provider.ts";
 import { processProvider } from "./drivers/process/process-provider.ts";
 import type { SandboxProvider } from "./provider.ts";
 

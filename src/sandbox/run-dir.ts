@@ -1,5 +1,15 @@
 import { createHash, randomBytes } from "node:crypto";
-import { chmod, chown, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  chown,
+  lchown,
+  mkdir,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  writeFile,
+} from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { DecoError } from "../protocol/errors.ts";
@@ -63,12 +73,26 @@ export async function makeRunDir(dir: RunDir, o: { uid: number; token: string })
   await mkdir(dir.base, { recursive: true, mode: 0o711 });
   await chmod(dir.base, 0o711);
   await mkdir(dir.run, { mode: 0o700 });
-  const token = join(dir.run, "token");
-  await writeFile(token, o.token, { mode: 0o600, flag: "wx" });
-  if (process.getuid?.() === 0) {
-    await chown(token, o.uid, o.uid);
-    await chown(dir.run, o.uid, o.uid);
+  if (process.getuid?.() === 0) await chown(dir.run, o.uid, o.uid);
+  await writeToken(dir, o);
+}
+
+/** Readies the directory for another start: a token again, and no socket that nobody listens on. */
+export async function renewRunDir(dir: RunDir, o: { uid: number; token: string }): Promise<void> {
+  await mkdir(dir.base, { recursive: true, mode: 0o711 });
+  const made = await mkdir(dir.run, { recursive: true, mode: 0o700 });
+  if (made !== undefined && process.getuid?.() === 0) await chown(dir.run, o.uid, o.uid);
+  for (const name of ["token", "harnessd.sock"]) {
+    await rm(join(dir.run, name), { recursive: true, force: true });
   }
+  await writeToken(dir, o);
+}
+
+async function writeToken(dir: RunDir, o: { uid: number; token: string }): Promise<void> {
+  const path = join(dir.run, "token");
+  // wx: never through a link that the sandbox made.
+  await writeFile(path, o.token, { mode: 0o600, flag: "wx" });
+  if (process.getuid?.() === 0) await lchown(path, o.uid, o.uid);
 }
 
 /** Written whole or not at all: a daemon that dies in between finds the old one. */

@@ -8,34 +8,20 @@ import type {
   SandboxProvider,
 } from "../../provider.ts";
 import { listRecords, readRecord, removeRunDir, runDirOf } from "../../run-dir.ts";
-import type { SandboxLog } from "../../sandbox-log.ts";
 import { Semaphore } from "../../semaphore.ts";
 import { SharedWork } from "../../shared-work.ts";
+import type { DockerProviderOptions } from "./docker-options.ts";
 import { dockerEngine, orMissing } from "./engine.ts";
+import type { DockerSetup } from "./job.ts";
 import { containerLogs, infoOf, lookAt, unknownInfo } from "./look.ts";
 import { LABELS, namesOf } from "./names.ts";
-import { type ModelTransport, probeDocker } from "./probe.ts";
+import { probeDocker } from "./probe.ts";
 import { killStrangers, strangers } from "./processes.ts";
-import { type DockerSetup, ensureContainer } from "./provision.ts";
-
-export interface DockerProviderOptions {
-  readonly instanceId: string;
-  /** Directory of the sandboxes' run directories; short, and mountable into the engine. */
-  readonly runRoot: string;
-  /** Directory of built binaries and fetched programs. */
-  readonly cacheDir: string;
-  readonly log: SandboxLog;
-  /** Value of DOCKER_HOST; undefined: the usual sockets. */
-  readonly dockerHost?: string;
-  /** How the model proxy is reached; found out by the probe when absent. */
-  readonly modelTransport?: ModelTransport;
-  /** Until a started container must answer; 30,000. */
-  readonly readyTimeoutMs?: number;
-}
+import { ensureContainer } from "./provision.ts";
 
 /** Sandboxes as hardened containers of the local Docker engine. */
 export function dockerProvider(options: DockerProviderOptions): SandboxProvider {
-  const engine = dockerEngine(options.dockerHost);
+  const engine = dockerEngine(options.dockerHost, options.callTimeoutMs);
   const uid = sandboxUid();
   const works = new SharedWork<SandboxInfo>();
   // The engine makes about 4 a second at any concurrency; more at once only makes each slower.

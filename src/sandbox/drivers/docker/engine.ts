@@ -29,7 +29,7 @@ const DEADLINE_MS = 20_000;
  *
  * @param dockerHost value of DOCKER_HOST; undefined: the usual sockets
  */
-export function dockerEngine(dockerHost: string | undefined): Engine {
+export function dockerEngine(dockerHost: string | undefined, callTimeoutMs = DEADLINE_MS): Engine {
   let docker: Promise<Dockerode> | undefined;
   let address = dockerHost ?? "the default sockets";
   const connect = async () => {
@@ -42,7 +42,7 @@ export function dockerEngine(dockerHost: string | undefined): Engine {
     get address() {
       return address;
     },
-    async call(what, work, { signal, deadlineMs = DEADLINE_MS }) {
+    async call(what, work, { signal, deadlineMs = callTimeoutMs }) {
       signal.throwIfAborted();
       const deadline = AbortSignal.timeout(deadlineMs);
       const both = AbortSignal.any([signal, deadline]);

@@ -7,7 +7,8 @@ import { type Confinement, probeProcess } from "./probe.ts";
 import { endSandbox, killProcessStrangers } from "./process-kill.ts";
 import { lookAtProcess, processInfo, processStrangers } from "./process-look.ts";
 import { lastLines, type ProcessProviderOptions } from "./process-options.ts";
-import { ensureProcess, type ProcessSetup } from "./provision.ts";
+import { ensureProcess } from "./provision.ts";
+import type { ProcessSetup } from "./start-process.ts";
 
 /** Sandboxes as confined processes of this machine (PROTOCOL.md, "Confined"); needs no engine. */
 export function processProvider(options: ProcessProviderOptions): SandboxProvider {
@@ -24,8 +25,8 @@ export function processProvider(options: ProcessProviderOptions): SandboxProvide
     name: "process",
     probe: async (signal) => {
       const found = await confinement(signal);
-      const { confined, ...rest } = found;
-      return { ...rest, confined, available: confined || options.allowUnconfined === true };
+      const { transient: _transient, ...facts } = found;
+      return { ...facts, available: facts.confined || options.allowUnconfined === true };
     },
     ensure: (handle, spec, context, signal) =>
       works.run(handle, signal, (shared) =>

@@ -1,0 +1,19 @@
+import type { SandboxLog } from "../../sandbox-log.ts";
+import type { ModelTransport } from "./probe.ts";
+
+export interface DockerProviderOptions {
+  readonly instanceId: string;
+  /** Directory of the sandboxes' run directories; short, and mountable into the engine. */
+  readonly runRoot: string;
+  /** Directory of built binaries and fetched programs. */
+  readonly cacheDir: string;
+  readonly log: SandboxLog;
+  /** Value of DOCKER_HOST; undefined: the usual sockets. */
+  readonly dockerHost?: string;
+  /** How the model proxy is reached; found out by the probe when absent. */
+  readonly modelTransport?: ModelTransport;
+  /** Until a started container must answer; 30,000. */
+  readonly readyTimeoutMs?: number;
+  /** Until the engine must answer a short question; 20,000. */
+  readonly callTimeoutMs?: number;
+}
