@@ -12,6 +12,7 @@ const RUNS = 9;
 const signal = AbortSignal.timeout(10 * 60_000);
 const Up = z.object({ url: z.string() });
 const Session = z.object({ hub: z.string(), token: z.string() });
+const Sandboxes = z.object({ sandboxes: z.array(z.object({ handle: z.string() })) });
 const Accepted = z.object({ runId: z.string() });
 
 interface Hub {
@@ -37,12 +38,22 @@ async function measure(provider: "docker" | "process"): Promise<BenchResult[]> {
       cold.push(await firstHarnessEvent(hub, `cold-${i}`));
       warm.push(await firstHarnessEvent(hub, "warm"));
     }
+    await removeSandboxes(join(home, "run/control.sock"));
     return [
       row(`${provider}_new_sandbox_first_event_p50_ms`, cold),
       row(`${provider}_same_sandbox_first_event_p50_ms`, warm),
     ];
   } finally {
     await rm(home, { recursive: true, force: true });
+  }
+}
+
+/** Sandboxes of threads outlive the daemon, so they are removed by hand. */
+async function removeSandboxes(socketPath: string): Promise<void> {
+  const list = await httpRequest({ socketPath, path: "/v1/sandboxes", signal });
+  for (const { handle } of Sandboxes.parse(await list.json()).sandboxes) {
+    const path = `/v1/sandboxes/${handle}`;
+    await (await httpRequest({ socketPath, path, method: "DELETE", signal })).bytes();
   }
 }
 
