@@ -30,7 +30,10 @@ export function upgradeToTunnel(
   options: AcceptOptions = {},
 ): Promise<TunnelPeer> {
   return new Promise((resolve, reject) => {
-    socket.once("close", () => reject(new DecoError("invalid_request", "the upgrade failed")));
+    const failed = () => reject(new DecoError("invalid_request", "the upgrade failed"));
+    socket.once("close", failed);
+    // The dialler may have left while its secret was looked at.
+    if (socket.destroyed) failed();
     server.handleUpgrade(request, socket, head, (ws) => {
       const tcp = socket instanceof Socket ? socket : undefined;
       resolve(acceptTunnel(ws, { ...options, tcp }));
@@ -42,6 +45,7 @@ export function upgradeToTunnel(
 export function refuseUpgrade(socket: Duplex, error: DecoError): void {
   const { status } = error.info;
   const body = JSON.stringify(error.toProblem());
+  socket.once("finish", () => socket.destroy());
   socket.end(
     [
       `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? "Refused"}`,

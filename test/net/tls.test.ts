@@ -11,6 +11,7 @@ import { dialTunnel } from "../../src/net/tunnel-dial.ts";
 import { portOf, rejects } from "./behaviours/support.ts";
 
 const never = new AbortController().signal;
+const OPENSSL = "openssl"; // on every system that we test on
 const handler = () => new Response("through TLS");
 
 /** A server with a certificate that nobody's defaults trust. */
@@ -20,7 +21,7 @@ async function tlsServer() {
   const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"];
   const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
   const args = ["req", "-x509", ...curve, "-keyout", key, "-out", cert, "-days", "2", ...subject];
-  execFileSync("openssl", args, { stdio: "ignore" });
+  execFileSync(OPENSSL, args, { stdio: "ignore" });
   const ca = await readFile(cert, "utf8");
   const server = createServer({ key: await readFile(key), cert: ca }, (_request, response) => {
     response.end("secret");

@@ -190,7 +190,9 @@ export const tunnelFailures: Behaviours = {
   "an abort gives a dial up, and closes a tunnel that stands": async () => {
     await using hub = await testHub();
     const dial = async (signal: AbortSignal) =>
-      dialTunnel({ url: hub.url, headers: {}, handler: app(), signal });
+      dialTunnel({ url: hub.url, headers: {}, handler: app(), signal, onState });
+    const states: string[] = [];
+    const onState = (state: string) => states.push(state);
     const early = new AbortController();
     const work = dial(early.signal);
     early.abort(new DecoError("draining", "leaving"));
@@ -202,5 +204,6 @@ export const tunnelFailures: Behaviours = {
     abort.abort();
     await tunnel.closed;
     assert.equal((await peer.closed).code, 1001);
+    assert.deepEqual(states, ["dialing", "dialing", "open", "closed"]);
   },
 };

@@ -1,10 +1,14 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
+import { listen } from "../../../src/net/listen.ts";
+import { upgradeToTunnel } from "../../../src/net/tunnel-accept.ts";
 import { dialTunnel } from "../../../src/net/tunnel-dial.ts";
 import { deferred } from "../../../src/protocol/deferred.ts";
+import { DecoError } from "../../../src/protocol/errors.ts";
 import { END, encodeFrames, encodeHead, FRAME, frameBytes } from "../../../src/protocol/frames.ts";
 import type { Behaviours } from "./run.ts";
-import { rawTcp } from "./support.ts";
+import { rawTcp, rejects } from "./support.ts";
+import { app } from "./tunnel-app.ts";
 import { never } from "./tunnel-pair.ts";
 
 /** A hub whose 101 and first request travel in one packet. */
@@ -29,6 +33,26 @@ function eagerHub() {
 }
 
 export const firstBehaviours: Behaviours = {
+  "a dialler that left before it was let in is an error, not a wait for ever": async () => {
+    const outcome = deferred<unknown>();
+    await using server = await listen(
+      { fetch: () => new Response() },
+      {
+        port: 0,
+        onUpgrade(request, socket, head) {
+          socket.once("close", () => {
+            const work = upgradeToTunnel(request, socket, head);
+            work.then(outcome.resolve, outcome.resolve);
+          });
+          socket.destroy();
+        },
+      },
+    );
+    const dial = dialTunnel({ url: server.url, headers: {}, handler: app(), signal: never });
+    assert.equal((await rejects(dial)).code, "hub_unreachable");
+    assert.ok((await outcome.promise) instanceof DecoError);
+  },
+
   "a request that comes in one packet with the hub's 101 is not lost": async () => {
     await using hub = await eagerHub();
     const path = deferred<string>();
