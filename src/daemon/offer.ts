@@ -39,6 +39,8 @@ export interface OfferOptions {
   readonly onChange: () => void;
 }
 
+/** Agents on the laptop are started for their version: half a second of CPU each. */
+const LAPTOP_EVERY_MS = 600_000;
 const NOT_YET: ProviderChoice = { reason: "the providers were not looked at yet" };
 
 export async function createOffer(options: OfferOptions): Promise<Offer> {
@@ -48,6 +50,7 @@ export async function createOffer(options: OfferOptions): Promise<Offer> {
   let memory: ProviderMemory = await readProviderMemory(config.paths.providerFile);
   let choice = NOT_YET;
   let laptop: LaptopHarnesses | undefined;
+  let laptopLookAtMs = 0;
   const table = capabilityTable({
     probes: [
       ...[...providers.values()].map((provider) => providerProbe(provider, probes)),
@@ -56,8 +59,13 @@ export async function createOffer(options: OfferOptions): Promise<Offer> {
     deadlineMs: 8000,
     onChange,
   });
+  const lookAtLaptop = async (signal: AbortSignal) => {
+    if (laptop !== undefined && Date.now() < laptopLookAtMs) return;
+    laptop = await laptopHarnesses(env, signal);
+    laptopLookAtMs = Date.now() + LAPTOP_EVERY_MS;
+  };
   const refresh = async (signal: AbortSignal) => {
-    [laptop] = await Promise.all([laptopHarnesses(env, signal), table.refresh(signal)]);
+    await Promise.all([lookAtLaptop(signal), table.refresh(signal)]);
     // Once made, a choice stays: what is lost later never makes something weaker the default.
     if (choice.provider === undefined) {
       choice = chooseProvider({
