@@ -1,5 +1,4 @@
 import { z } from "zod";
-import { DecoError } from "../protocol/errors.ts";
 import { PROVIDERS, type ProviderName } from "../protocol/messages.ts";
 import type { ProviderProbe } from "../sandbox/provider.ts";
 import { readPrivateJson, writePrivateJson } from "./private-file.ts";
@@ -58,12 +57,6 @@ function withoutDocker(options: ChooseProviderOptions, why: string): ProviderCho
     reason: `no docker (${why}); process can't confine here (${found?.reason ?? "not available"})`,
     fix: found?.fix ?? "Install Docker or bubblewrap, or allow it with --allow-unconfined.",
   };
-}
-
-/** @throws DecoError `isolation_unavailable` when nothing may be chosen. */
-export function chosenProvider({ provider, reason, fix }: ProviderChoice): ProviderName {
-  if (provider !== undefined) return provider;
-  throw new DecoError("isolation_unavailable", reason, fix === undefined ? {} : { fix });
 }
 
 const ProviderFile = z.looseObject({

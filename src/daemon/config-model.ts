@@ -20,6 +20,8 @@ type ModelSettings = z.infer<typeof ModelSettings>;
 export interface ModelUpstream {
   readonly baseUrl: string;
   readonly apiKey?: string;
+  /** How the key is sent; the service's own way when absent. */
+  readonly authHeader?: "x-api-key" | "authorization";
 }
 
 export interface ModelUpstreams {
@@ -55,14 +57,20 @@ function upstream(
 ): ModelUpstream | undefined {
   const { base, env: prefix } = KINDS[kind];
   const file = settings[kind] ?? {};
+  const bearer = env[`${prefix}_AUTH_TOKEN`];
   const apiKey =
     env[`${prefix}_API_KEY`] ||
+    bearer ||
     file.apiKey ||
     (file.apiKeyFile === undefined ? undefined : readKey(file.apiKeyFile));
   const baseUrl = env[`${prefix}_BASE_URL`] || file.baseUrl;
   if (apiKey === undefined && baseUrl === undefined) return undefined;
   if (file.apiKey !== undefined) mustBePrivate(configFile);
-  return { baseUrl: baseUrl ?? base, ...(apiKey === undefined ? {} : { apiKey }) };
+  return {
+    baseUrl: baseUrl ?? base,
+    ...(apiKey === undefined ? {} : { apiKey }),
+    ...(bearer && apiKey === bearer ? { authHeader: "authorization" } : {}),
+  };
 }
 
 function readKey(path: string): string {

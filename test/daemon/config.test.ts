@@ -68,6 +68,16 @@ test("models come from the environment, else from config.json, else not at all",
   });
 });
 
+test("a bearer token for Anthropic is sent as one", async () => {
+  await using home = await testHome();
+  const env = { ANTHROPIC_AUTH_TOKEN: "tok" };
+  expect(loadConfig({ env, paths: home.paths }).models.anthropic).toEqual({
+    baseUrl: "https://api.anthropic.com",
+    apiKey: "tok",
+    authHeader: "authorization",
+  });
+});
+
 test("a key that others may read is refused, in a key file and in config.json", async () => {
   await using home = await testHome();
   const { paths } = home;

@@ -1,7 +1,8 @@
 import { expect, test } from "bun:test";
-import { chmod, mkdir, mkdtemp, rm, stat, symlink } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readFile, rm, stat, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
+import { SETTINGS } from "../../src/daemon/config.ts";
 import { makePaths, resolvePaths, SOCKET_PATH_BYTES } from "../../src/daemon/paths.ts";
 
 const linux = { platform: "linux", home: "/home/u", tmp: "/tmp", uid: 1000 } as const;
@@ -72,3 +73,12 @@ async function folder() {
   const dir = await mkdtemp(join(tmpdir(), "deco-p-"));
   return { dir, [Symbol.asyncDispose]: () => rm(dir, { recursive: true, force: true }) };
 }
+
+test("docs/files.md names every file and every setting", async () => {
+  const page = await readFile(join(import.meta.dir, "../../docs/files.md"), "utf8");
+  const paths = resolvePaths({ ...linux, env: { DECO_HOME: "/srv/a" } });
+  for (const path of Object.values(paths)) expect(page).toContain(basename(path));
+  for (const [name, { env }] of Object.entries(SETTINGS)) {
+    expect(page).toContain(`| \`${name}\` | \`${env}\` |`);
+  }
+});

@@ -13,13 +13,21 @@ export interface TestDaemon extends AsyncDisposable {
   local(method: string, path: string, body?: unknown): Promise<{ status: number; body: unknown }>;
 }
 
+export interface TestDaemonOptions extends Partial<StartDaemonOptions> {
+  readonly flags?: Record<string, unknown>;
+  readonly env?: Record<string, string>;
+  /** Called when the home's folders exist, before the daemon starts. */
+  readonly prepare?: (home: TestHome) => Promise<void>;
+}
+
 export async function testDaemon(
   hubUrl: string,
-  options: Partial<StartDaemonOptions> & { readonly flags?: Record<string, unknown> } = {},
+  options: TestDaemonOptions = {},
 ): Promise<TestDaemon> {
   const home = await testHome();
-  const { flags, ...rest } = options;
-  const env = { PATH: process.env["PATH"], HOME: home.dir, DECO_TOKEN: "user-token" };
+  const { flags, env: more, prepare, ...rest } = options;
+  const env = { PATH: process.env["PATH"], HOME: home.dir, DECO_TOKEN: "user-token", ...more };
+  await prepare?.(home);
   const config = loadConfig({
     env,
     paths: home.paths,
