@@ -132,7 +132,12 @@ function tooLarge(maxBytes: number): DecoError {
   return new DecoError("body_too_large", `the body is over ${maxBytes} bytes`);
 }
 
+/**
+ * The request with its body read. One that never had a body stays itself: undici ties the signal of
+ * a copy to the original's only weakly, and an event stream outlives its request's handler.
+ */
 function withBody(request: Request, body: Buffer): Request {
+  if (request.body === null) return request;
   const { method, headers, signal, url } = request;
   const bodyless = method === "GET" || method === "HEAD" || body.length === 0;
   return new Request(url, { method, headers, signal, ...(bodyless ? {} : { body }) });
