@@ -85,6 +85,7 @@ async function collect({ instanceId }: ProcessProviderOptions, signal: AbortSign
     const logPath = join(base, "log");
     const o = { base, runDir, workspace, binary, cgroups, logPath };
     const child = await launch({ ...o, uid: PROBE_UID, pids: 32, hostname: "probe" });
+    child.ref();
     const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
     const onAbort = () => child.kill("SIGKILL");
     signal.addEventListener("abort", onAbort, { once: true });
