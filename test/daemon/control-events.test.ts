@@ -142,16 +142,26 @@ describe.each(["tcp", "tunnel", "socket"] as const)("through %s", (through) => {
   );
 });
 
-test("a reader that leaves ends its stream in the daemon, and the plane closes at once", async () => {
-  await using plane = await controlPlane();
-  fill(plane.journal, 1, false);
-  const leave = new AbortController();
-  const request = plane.sign({ ...events("?after=1"), signal: leave.signal });
-  const answer = await plane.send("tunnel", request);
-  expect(answer.status).toBe(200);
-  leave.abort();
-  await expect(read(answer)).rejects.toThrow();
-});
+test.each(["tcp", "tunnel"] as const)(
+  "a reader that leaves through %s ends its stream in the daemon, too",
+  async (through) => {
+    await using plane = await controlPlane();
+    fill(plane.journal, 1, false);
+    const leave = new AbortController();
+    const request = plane.sign({ ...events("?after=1"), signal: leave.signal });
+    const answer = await plane.send(through, request);
+    expect(answer.status).toBe(200);
+    const reading = read(answer);
+    while (plane.followers() === 0) await healthz(plane);
+    leave.abort();
+    await expect(reading).rejects.toThrow();
+    while (plane.followers() > 0) await healthz(plane);
+  },
+);
+
+async function healthz(plane: ControlPlane): Promise<void> {
+  await read(await plane.send("tcp", { method: "GET", path: "/healthz" }));
+}
 
 function events(query = ""): WireRequest {
   return { method: "GET", path: `/v1/runs/run_1/events${query}` };

@@ -41,6 +41,8 @@ export interface ControlPlane extends AsyncDisposable {
   readonly provider: PlayedProvider;
   readonly tunnel: TunnelPeer;
   readonly tcpUrl: string;
+  /** Event streams that wait for the journal now. */
+  readonly followers: () => number;
   /** Replaces the session, as a new registration does. */
   register(): SigningSession;
   sign(request: WireRequest, change?: Partial<Parameters<typeof signRequest>[0]>): WireRequest;
@@ -72,7 +74,23 @@ export async function controlPlane(options: { maxBodyBytes?: number } = {}): Pro
     ensure: (handle, spec, signal) => executor.sandboxes.ensure({ provider, handle, spec, signal }),
     remove: (from, handle, signal) => from.remove(handle, signal),
   });
-  const app = controlApp({ journal, runs: executor, sandboxes, status: snapshot, log: silentLog });
+  let followers = 0;
+  const watched: Journal = {
+    ...journal,
+    async waitFor(...place) {
+      followers += 1;
+      await journal.waitFor(...place).finally(() => {
+        followers -= 1;
+      });
+    },
+  };
+  const app = controlApp({
+    journal: watched,
+    runs: executor,
+    sandboxes,
+    status: snapshot,
+    log: silentLog,
+  });
   let session = newSession(1);
   const signedApp = signed({ app, session: () => session, now: Date.now, ...options });
   const tcp = await serveSigned(signedApp, 0);
@@ -104,6 +122,7 @@ export async function controlPlane(options: { maxBodyBytes?: number } = {}): Pro
     provider,
     tunnel: relay.peer,
     tcpUrl: tcp.url,
+    followers: () => followers,
     register() {
       session = newSession(session.epoch + 1);
       return session;
