@@ -25,7 +25,7 @@ const signal = AbortSignal.timeout(120_000);
 const directory = await mkdtemp(join(tmpdir(), "deco-p-"));
 afterAll(() => rm(directory, { recursive: true }));
 
-const hash = (spec: Parameters<typeof wantedSandbox>[0]) =>
+const hashOf = (spec: Parameters<typeof wantedSandbox>[0]) =>
   wantedSandbox(spec, "docker", { egress: "open" }).hash;
 
 describe("shared work", () => {
@@ -118,10 +118,10 @@ describe("a run directory", () => {
 });
 
 test("specs that mean the same have one hash, and unknown tiers are the standard one", () => {
-  expect(hash({ tier: 0, egress: "open", env: { B: "1", A: "2" } })).toBe(
-    hash({ tier: 99, provider: "docker", env: { A: "2", B: "1" }, resources: { cpus: 1 } }),
+  expect(hashOf({ tier: 0, egress: "open", env: { B: "1", A: "2" } })).toBe(
+    hashOf({ tier: 99, provider: "docker", env: { A: "2", B: "1" }, resources: { cpus: 1 } }),
   );
-  expect(hash({ tier: 1 })).not.toBe(hash({}));
+  expect(hashOf({ tier: 1 })).not.toBe(hashOf({}));
 });
 
 describe.skipIf(process.platform !== "linux")("programs and images", () => {
