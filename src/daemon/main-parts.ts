@@ -104,13 +104,13 @@ function sandboxesOf(
     busy: (handle) => executor.isBusy(handle),
     ensure: async (handle, spec, signal) => {
       const name = spec.provider ?? orThrow(offer.defaultProvider());
-      checkSpec(spec, name);
-      const refused = offer.checkProvider(name);
-      if (refused !== undefined) throw refused;
       const provider = providers.get(name);
       if (provider === undefined) {
         throw new DecoError("capability_missing", `this link offers no ${name} sandboxes`);
       }
+      checkSpec(spec, name);
+      const refused = offer.checkProvider(name);
+      if (refused !== undefined) throw refused;
       return executor.sandboxes.ensure({ provider, handle, spec, signal });
     },
     remove: (provider, handle, signal) => executor.sandboxes.remove(provider, handle, signal),
