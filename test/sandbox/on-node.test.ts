@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
 import { chmod, chown, mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -80,6 +81,21 @@ describe("providers on Node, from bundles as in dist", () => {
     expect(result).toMatchObject({ confined: true, status: "running", left: 0, gone: true });
   }, 60_000);
 });
+
+test.skipIf(process.getuid?.() !== 0 || process.arch !== "x64" || !existsSync("/usr/bin/perl"))(
+  "what runs confined does not find the keys of the daemon's session keyring",
+  async () => {
+    const name = '$t = "user"; $n = "deco-test";';
+    const login = `syscall(250, 1, 0); ${name} $v = "secret"; syscall(248, $t, $n, $v, 6, -3);`;
+    const find = `${name} print syscall(250, 10, -3, $t, $n, 0) > 0 ? "FOUND" : "none"`;
+    const seen = spawnSync("perl", ["-e", `${login} exec @ARGV`, "perl", "-e", find]);
+    expect(seen.stdout.toString()).toBe("FOUND");
+    const argv = once("process", runRoot, CACHE_DIR, "", `perl -e '${find}'`);
+    const result = await run(["perl", "-e", `${login} exec @ARGV`, ...argv]);
+    expect(result).toMatchObject({ confined: true, output: "none" });
+  },
+  60_000,
+);
 
 describe.skipIf(process.getuid?.() !== 0)("a daemon without root, where nothing confines", () => {
   let home: string;

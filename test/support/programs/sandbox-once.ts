@@ -2,7 +2,7 @@
 import { harnessClient } from "../../../src/sandbox/harness-client.ts";
 import { createProviders } from "../../../src/sandbox/providers.ts";
 
-const [name = "process", runRoot = "", cacheDir = "", mode = ""] = process.argv.slice(2);
+const [name = "process", runRoot = "", cacheDir = "", mode = "", command] = process.argv.slice(2);
 const allowUnconfined = mode === "unconfined";
 const log = { debug() {}, info() {}, warn() {} };
 const instanceId = `once${process.pid}`;
@@ -20,7 +20,7 @@ const info = await provider.ensure("once", {}, context, signal).catch((thrown: u
 });
 const client = harnessClient(await provider.endpoint("once", signal));
 const { runId } = await client.createRun(
-  { prompt: "echo from $0; id -u", harness: "shell" },
+  { prompt: command ?? "echo from $0; id -u", harness: "shell" },
   signal,
 );
 let output = "";
