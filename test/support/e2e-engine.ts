@@ -1,0 +1,106 @@
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
+
+/** A Docker engine of the test's own, to be ended at any moment without harm to others. */
+export interface OwnEngine extends AsyncDisposable {
+  /** `unix://…`, for --docker-host. */
+  readonly host: string;
+  start(): Promise<void>;
+  /** Ends it as a crash does: SIGKILL, by its pid. */
+  kill(): Promise<void>;
+  docker(...args: string[]): Promise<string>;
+}
+
+const DOCKERD = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"];
+
+/** Whether one can be started here: by root alone. */
+export const canOwnEngine = process.getuid?.() === 0 && DOCKERD.some((path) => existsSync(path));
+
+/** Private socket, data, state and pid file, no network: it touches nothing of this machine's. */
+export async function ownEngine(): Promise<OwnEngine> {
+  const dir = await mkdtemp(join(tmpdir(), "deco-eng-"));
+  const host = `unix://${dir}/d.sock`;
+  const config = join(dir, "config.json");
+  await writeFile(config, "{}");
+  let child: ChildProcess | undefined;
+  const docker = async (...args: string[]) => {
+    const asked = promisify(execFile)("docker", ["-H", host, ...args], { timeout: 20_000 });
+    return (await asked).stdout;
+  };
+  const answers = () =>
+    docker("version").then(
+      () => true,
+      () => false,
+    );
+  const end = async (signal: NodeJS.Signals) => {
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    const ended = once(child, "exit");
+    child.kill(signal);
+    await ended;
+    // A dockerd that was killed can't end the containerd that it started.
+    await endContainerd(dir);
+  };
+  const engine: OwnEngine = {
+    host,
+    docker,
+    async start() {
+      await rm(join(dir, "pid"), { force: true });
+      const state = ["--data-root", join(dir, "data"), "--exec-root", join(dir, "exec")];
+      const own = ["--pidfile", join(dir, "pid"), "--config-file", config, "-H", host];
+      const alone = ["--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"];
+      child = spawn(
+        DOCKERD.find((path) => existsSync(path)) ?? "dockerd",
+        [...state, ...own, ...alone],
+        {
+          stdio: "ignore",
+          detached: true,
+        },
+      );
+      await until(answers);
+    },
+    kill: () => end("SIGKILL"),
+    async [Symbol.asyncDispose]() {
+      if (child?.exitCode !== null || child.signalCode !== null) await engine.start();
+      const left = (await docker("ps", "-aq")).split("\n").filter((id) => id !== "");
+      if (left.length > 0) await docker("rm", "-f", "-v", ...left);
+      await end("SIGTERM");
+      // A dockerd that was killed leaves its data directory mounted on itself.
+      while (await unmounted(join(dir, "data"))) continue;
+      await rm(dir, { recursive: true, force: true });
+    },
+  };
+  await engine.start();
+  return engine;
+}
+
+async function endContainerd(dir: string): Promise<void> {
+  const pidFile = join(dir, "exec/containerd/containerd.pid");
+  const text = await readFile(pidFile, "utf8").catch(() => "");
+  const commandLine = () => readFile(`/proc/${text.trim()}/cmdline`, "utf8").catch(() => "");
+  // Pids are used again: only the one that was started with this directory is ours.
+  if ((await commandLine()).includes(dir)) process.kill(Number(text), "SIGKILL");
+  await until(async () => !(await commandLine()).includes(dir));
+  // Where nobody reaps it, the next dockerd would wait for its ghost.
+  await rm(pidFile, { force: true });
+}
+
+function unmounted(path: string): Promise<boolean> {
+  return promisify(execFile)("umount", [path]).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function until(holds: () => Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + 30_000;
+  while (!(await holds())) {
+    if (Date.now() > deadline) throw new Error("dockerd did not come to that within 30 s");
+    await sleep(50);
+  }
+}
