@@ -54,14 +54,12 @@ export async function ownEngine(): Promise<OwnEngine> {
       const state = ["--data-root", join(dir, "data"), "--exec-root", join(dir, "exec")];
       const own = ["--pidfile", join(dir, "pid"), "--config-file", config, "-H", host];
       const alone = ["--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"];
-      child = spawn(
-        DOCKERD.find((path) => existsSync(path)) ?? "dockerd",
-        [...state, ...own, ...alone],
-        {
-          stdio: "ignore",
-          detached: true,
-        },
-      );
+      const dockerd = DOCKERD.find((path) => existsSync(path)) ?? "dockerd";
+      // --bridge=none deletes docker0, which is the machine's own engine's: not in this namespace.
+      child = spawn("unshare", ["--net", dockerd, ...state, ...own, ...alone], {
+        stdio: "ignore",
+        detached: true,
+      });
       await until(answers);
     },
     kill: () => end("SIGKILL"),
