@@ -22,7 +22,7 @@ const DOCKERD = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/docker
 /** Whether one can be started here: by root alone. */
 export const canOwnEngine = process.getuid?.() === 0 && DOCKERD.some((path) => existsSync(path));
 
-/** Private socket, data, state and pid file, no network: it touches nothing of this machine's. */
+/** Private socket, data, state, pid file and network: it touches nothing of this machine's. */
 export async function ownEngine(): Promise<OwnEngine> {
   const dir = await mkdtemp(join(tmpdir(), "deco-eng-"));
   const host = `unix://${dir}/d.sock`;
@@ -55,8 +55,8 @@ export async function ownEngine(): Promise<OwnEngine> {
       const own = ["--pidfile", join(dir, "pid"), "--config-file", config, "-H", host];
       const alone = ["--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"];
       const dockerd = DOCKERD.find((path) => existsSync(path)) ?? "dockerd";
-      // --bridge=none deletes docker0, which is the machine's own engine's: not in this namespace.
-      child = spawn("unshare", ["--net", dockerd, ...state, ...own, ...alone], {
+      // In a network of its own: without a bridge it would remove docker0, which is the machine's.
+      child = spawn("unshare", ["--net", "--", dockerd, ...state, ...own, ...alone], {
         stdio: "ignore",
         detached: true,
       });
