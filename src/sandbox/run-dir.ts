@@ -13,6 +13,7 @@ import {
 import { join } from "node:path";
 import { z } from "zod";
 import { DecoError } from "../protocol/errors.ts";
+import type { ProviderName } from "../protocol/messages.ts";
 
 /** What the daemon keeps of one sandbox, outside of what the sandbox sees. */
 export const SandboxRecord = z.object({
@@ -37,7 +38,7 @@ const SOCKET_PATH_BYTES = 103;
  * The directories of one sandbox under the daemon's run root:
  *
  * ```
- * <run root>/<10 hex digits of the handle's hash>/   0711, the daemon's
+ * <run root>/<10 hex digits: hash of provider and handle>/   0711, the daemon's
  *   sandbox.json   0600, SandboxRecord
  *   run/           /run/deco inside: harnessd.sock, model.sock, token; owned by the sandbox's uid
  * ```
@@ -48,8 +49,9 @@ export interface RunDir {
   readonly record: string;
 }
 
-export function runDirOf(runRoot: string, handle: string): RunDir {
-  const name = createHash("sha256").update(handle).digest("hex").slice(0, 10);
+export function runDirOf(runRoot: string, provider: ProviderName, handle: string): RunDir {
+  // Both providers may have a sandbox of that handle.
+  const name = createHash("sha256").update(`${provider}/${handle}`).digest("hex").slice(0, 10);
   const base = join(runRoot, name);
   const run = join(base, "run");
   const bytes = Buffer.byteLength(join(run, "harnessd.sock"));

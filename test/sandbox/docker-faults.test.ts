@@ -10,6 +10,7 @@ import { ensureImage } from "../../src/sandbox/drivers/docker/build-image.ts";
 import type { DockerProviderOptions } from "../../src/sandbox/drivers/docker/docker-options.ts";
 import { dockerProvider } from "../../src/sandbox/drivers/docker/docker-provider.ts";
 import { dockerEngine } from "../../src/sandbox/drivers/docker/engine.ts";
+import { processProvider } from "../../src/sandbox/drivers/process/process-provider.ts";
 import type { EnsureContext, SandboxProvider } from "../../src/sandbox/provider.ts";
 import { CACHE_DIR, quietLog, runInside, skipped } from "../suites/sandbox-provider-suite.ts";
 import { engineDoor } from "../support/engine-door.ts";
@@ -241,6 +242,22 @@ describe.skipIf(!engineAnswers)("docker provider", () => {
     await provider.ensure("wiped", {}, context, signal);
     expect((await runInside(provider, "wiped", "cat /workspace/f", signal)).output).toBe("kept\n");
   });
+
+  test.skipIf(process.getuid?.() !== 0)(
+    "a confined process of the same handle and run root is another sandbox",
+    async () => {
+      const plain = processProvider({ instanceId, runRoot, cacheDir: CACHE_DIR, log: quietLog });
+      const [inDocker, inProcess] = await Promise.all([
+        make().ensure("both", {}, context, signal),
+        plain.ensure("both", {}, context, signal),
+      ]);
+      expect(inProcess.runDir).not.toBe(inDocker.runDir);
+      expect(await make().list(signal)).toHaveLength(1);
+      expect(await plain.list(signal)).toHaveLength(1);
+      await plain.remove("both", signal);
+      expect((await runInside(make(), "both", "echo here", signal)).output).toBe("here\n");
+    },
+  );
 
   test("a foreign container of the same name is neither used nor removed", async () => {
     const { tag } = await ensureImage("harnessd", {

@@ -90,12 +90,14 @@ test("a rollback undoes the last step first, and goes on behind a step that fail
 
 describe("a run directory", () => {
   test("that is too long for a unix socket is refused with the way out", () => {
-    expect(() => runDirOf(`/${"x".repeat(80)}`, "h")).toThrow("too long for a unix socket");
+    expect(() => runDirOf(`/${"x".repeat(80)}`, "docker", "h")).toThrow(
+      "too long for a unix socket",
+    );
   });
 
   test("gets its token anew, never through a link that the sandbox made", async () => {
     const root = join(directory, "root");
-    const dir = runDirOf(root, "h");
+    const dir = runDirOf(root, "process", "h");
     const token = newToken();
     const uid = process.getuid?.() ?? 0;
     await makeRunDir(dir, { uid, token });

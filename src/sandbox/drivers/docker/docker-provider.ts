@@ -66,7 +66,7 @@ async function inspectContainer(
   handle: string,
   signal: AbortSignal,
 ): Promise<SandboxInfo | undefined> {
-  const dir = runDirOf(setup.runRoot, handle);
+  const dir = runDirOf(setup.runRoot, "docker", handle);
   const record = await readRecord(dir);
   try {
     const found = await lookUp(setup, handle, signal);
@@ -83,7 +83,7 @@ async function killTarget(setup: DockerSetup, handle: string, signal: AbortSigna
   const { engine, uid, runRoot } = setup;
   const found = await lookUp(setup, handle, signal);
   if (found?.status !== "running") return undefined;
-  const record = await readRecord(runDirOf(runRoot, handle));
+  const record = await readRecord(runDirOf(runRoot, "docker", handle));
   const pids = record?.extra["sparedPids"];
   const noted = record?.extra["startedAt"] === found.startedAt && Array.isArray(pids) ? pids : [];
   const spared = new Set([found.initPid, ...noted.map(Number)]);
@@ -100,7 +100,7 @@ async function listContainers(setup: DockerSetup, signal: AbortSignal): Promise<
   const { engine, instanceId, runRoot } = setup;
   const records = (await listRecords(runRoot)).filter((record) => record.provider === "docker");
   const unknown = () =>
-    records.map((record) => unknownInfo(record, runDirOf(runRoot, record.handle).run));
+    records.map((record) => unknownInfo(record, runDirOf(runRoot, "docker", record.handle).run));
   try {
     const filters = { label: [`${LABELS.instance}=${instanceId}`] };
     const found = await engine.call(
@@ -150,7 +150,7 @@ async function removeContainer(
   await orMissing(
     engine.call("remove a volume", (docker) => docker.getVolume(names.volume).remove(), { signal }),
   );
-  await removeRunDir(runDirOf(setup.runRoot, handle));
+  await removeRunDir(runDirOf(setup.runRoot, "docker", handle));
 }
 
 async function endpointOf(
@@ -159,7 +159,7 @@ async function endpointOf(
   signal: AbortSignal,
 ): Promise<HarnessEndpoint> {
   const { runRoot } = setup;
-  const dir = runDirOf(runRoot, handle);
+  const dir = runDirOf(runRoot, "docker", handle);
   const record = await readRecord(dir);
   const found = await lookUp(setup, handle, signal);
   if (found === undefined) throw new DecoError("sandbox_not_found", `no sandbox ${handle}`);

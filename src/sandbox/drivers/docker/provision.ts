@@ -33,7 +33,7 @@ export async function ensureContainer(
 ): Promise<SandboxInfo> {
   const wanted = wantedSandbox(spec, "docker", { egress: "open" });
   const names = namesOf(setup.instanceId, handle);
-  const dir = runDirOf(setup.runRoot, handle);
+  const dir = runDirOf(setup.runRoot, "docker", handle);
   const stages = new Stages((stage) => context.onStage(stage));
   const job: Job = { setup, handle, context, wanted, names, dir, stages, signal };
   const found = await look(job, signal);

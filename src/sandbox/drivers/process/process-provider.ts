@@ -20,7 +20,7 @@ export function processProvider(options: ProcessProviderOptions): SandboxProvide
     exits: new Map(),
     readyTimeoutMs: options.readyTimeoutMs ?? 30_000,
   };
-  const dirOf = (handle: string) => runDirOf(options.runRoot, handle);
+  const dirOf = (handle: string) => runDirOf(options.runRoot, "process", handle);
   return {
     name: "process",
     probe: async (signal) => {
@@ -33,7 +33,8 @@ export function processProvider(options: ProcessProviderOptions): SandboxProvide
         ensureProcess(setup, { handle, spec, context }, shared),
       ),
     list: async () => {
-      const records = await listRecords(options.runRoot);
+      const all = await listRecords(options.runRoot);
+      const records = all.filter(({ provider }) => provider === "process");
       const looks = await Promise.all(records.map(({ handle }) => inspectProcess(setup, handle)));
       return looks.filter((info) => info !== undefined);
     },
@@ -63,7 +64,7 @@ async function inspectProcess(
   { runRoot }: ProcessSetup,
   handle: string,
 ): Promise<SandboxInfo | undefined> {
-  const dir = runDirOf(runRoot, handle);
+  const dir = runDirOf(runRoot, "process", handle);
   const look = await lookAtProcess(dir);
   return look && processInfo(look, dir);
 }
@@ -72,7 +73,7 @@ async function processEndpoint(
   { runRoot }: ProcessSetup,
   handle: string,
 ): Promise<HarnessEndpoint> {
-  const dir = runDirOf(runRoot, handle);
+  const dir = runDirOf(runRoot, "process", handle);
   const look = await lookAtProcess(dir);
   if (look === undefined) throw new DecoError("sandbox_not_found", `no sandbox ${handle}`);
   if (!look.running) throw new DecoError("sandbox_lost", `the process of ${handle} has ended`);

@@ -29,7 +29,7 @@ export async function ensureProcess(
   signal: AbortSignal,
 ): Promise<SandboxInfo> {
   const { handle, spec, context } = o;
-  const dir = runDirOf(setup.runRoot, handle);
+  const dir = runDirOf(setup.runRoot, "process", handle);
   const { confined, reason } = await setup.confinement(signal);
   if (!confined && setup.allowUnconfined !== true) {
     throw new DecoError("unconfined_refused", reason ?? "nothing here can confine a process");
