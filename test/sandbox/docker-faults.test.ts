@@ -247,6 +247,8 @@ describe.skipIf(!engineAnswers)("docker provider", () => {
     "a confined process of the same handle and run root is another sandbox",
     async () => {
       const plain = processProvider({ instanceId, runRoot, cacheDir: CACHE_DIR, log: quietLog });
+      await using removal = new AsyncDisposableStack();
+      removal.defer(() => plain.remove("both", signal));
       const [inDocker, inProcess] = await Promise.all([
         make().ensure("both", {}, context, signal),
         plain.ensure("both", {}, context, signal),
