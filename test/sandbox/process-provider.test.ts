@@ -1,4 +1,9 @@
+import { expect, test } from "bun:test";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { findCgroups } from "../../src/sandbox/drivers/process/cgroups.ts";
+import { hostProcess } from "../../src/sandbox/drivers/process/proc.ts";
 import { processProvider } from "../../src/sandbox/drivers/process/process-provider.ts";
 import {
   CACHE_DIR,
@@ -22,4 +27,22 @@ if (!probe.confined) {
     make: (parts) => processProvider({ ...parts, cacheDir: CACHE_DIR, log: quietLog }),
     leftovers: ({ instanceId }) => findCgroups(instanceId),
   });
+
+  test("a sandbox whose directory was wiped is ended by the next ensure or remove", async () => {
+    const signal = AbortSignal.timeout(60_000);
+    const instanceId = `wiped${process.pid}`;
+    const runRoot = await mkdtemp(join(tmpdir(), "deco-w-"));
+    const provider = processProvider({ instanceId, runRoot, cacheDir: CACHE_DIR, log: quietLog });
+    const context = { instanceId, onStage() {} };
+    const pidOf = async () =>
+      Number((await provider.ensure("w", {}, context, signal)).id.split(".")[0]);
+    const first = await pidOf();
+    await rm(runRoot, { recursive: true });
+    const second = await pidOf();
+    expect((await hostProcess(first))?.zombie ?? true).toBe(true);
+    await rm(runRoot, { recursive: true });
+    await provider.remove("w", signal);
+    expect((await hostProcess(second))?.zombie ?? true).toBe(true);
+    expect(await findCgroups(instanceId)).toEqual([]);
+  }, 60_000);
 }

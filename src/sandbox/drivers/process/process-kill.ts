@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { RunDir } from "../../run-dir.ts";
-import { cgroupPids, removeCgroups } from "./cgroups.ts";
+import { cgroupPids, findCgroups, removeCgroups } from "./cgroups.ts";
 import { lives, signalTo } from "./proc.ts";
 import { type ProcessFacts, processStrangers, residents } from "./process-look.ts";
+import { cgroupName } from "./process-options.ts";
 
 const ROUNDS = 50;
 
@@ -53,6 +54,17 @@ export async function endSandbox(
     await sleep(wait, undefined, { signal });
   }
   await removeCgroups(facts.cgroups);
+}
+
+/** Ends what still runs of a sandbox whose record is lost, with its run directory for example. */
+export async function endForgotten(
+  instanceId: string,
+  dir: RunDir,
+  signal: AbortSignal,
+): Promise<void> {
+  const name = cgroupName(instanceId, dir);
+  const cgroups = (await findCgroups(name)).filter((path) => path.endsWith(`/${name}`));
+  if (cgroups.length > 0) await endSandbox({ confined: true, cgroups, spared: [] }, dir, signal);
 }
 
 /** Only the very process that was noted: a pid alone may be someone else's by now. */

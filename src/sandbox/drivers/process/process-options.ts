@@ -1,5 +1,7 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { basename } from "node:path";
+import type { RunDir } from "../../run-dir.ts";
 import type { SandboxLog } from "../../sandbox-log.ts";
 
 export interface ProcessProviderOptions {
@@ -13,6 +15,11 @@ export interface ProcessProviderOptions {
   readonly allowUnconfined?: boolean;
   /** Until a started harnessd must answer; 30,000. */
   readonly readyTimeoutMs?: number;
+}
+
+/** Name of a sandbox's cgroups: they are found by it even when its directory was wiped. */
+export function cgroupName(instanceId: string, dir: RunDir): string {
+  return `${instanceId.replace(/[^a-zA-Z0-9]/g, "")}-${basename(dir.base)}`;
 }
 
 /** The user of one sandbox: above every range that systems hand out, and in no passwd file. */

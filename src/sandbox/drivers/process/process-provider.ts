@@ -4,7 +4,7 @@ import type { HarnessEndpoint, SandboxInfo, SandboxProvider } from "../../provid
 import { listRecords, removeRunDir, runDirOf } from "../../run-dir.ts";
 import { SharedWork } from "../../shared-work.ts";
 import { type Confinement, probeProcess } from "./probe.ts";
-import { endSandbox, killProcessStrangers } from "./process-kill.ts";
+import { endForgotten, endSandbox, killProcessStrangers } from "./process-kill.ts";
 import { lookAtProcess, processInfo, processStrangers } from "./process-look.ts";
 import { lastLines, type ProcessProviderOptions } from "./process-options.ts";
 import { ensureProcess } from "./provision.ts";
@@ -42,7 +42,10 @@ export function processProvider(options: ProcessProviderOptions): SandboxProvide
     remove: async (handle, signal) => {
       const dir = dirOf(handle);
       const look = await lookAtProcess(dir);
-      if (look === undefined) return;
+      if (look === undefined) {
+        await endForgotten(options.instanceId, dir, signal);
+        return;
+      }
       await endSandbox(look.facts, dir, signal);
       await removeRunDir(dir);
       setup.exits.delete(handle);

@@ -17,7 +17,7 @@ import {
 } from "../../run-dir.ts";
 import { sameSpec, type WantedSandbox, wantedSandbox } from "../../sandbox-spec.ts";
 import { Stages } from "../../stages.ts";
-import { endSandbox } from "./process-kill.ts";
+import { endForgotten, endSandbox } from "./process-kill.ts";
 import { lookAtProcess, type ProcessFacts } from "./process-look.ts";
 import { uidOf } from "./process-options.ts";
 import { type Job, type ProcessSetup, startAndWait, untilReady } from "./start-process.ts";
@@ -78,6 +78,7 @@ async function makeNew(job: Job): Promise<SandboxInfo> {
     extra: facts,
   };
   await stages.run("create", async () => {
+    await endForgotten(setup.instanceId, dir, job.signal);
     await removeRunDir(dir);
     rollback.add("directory", () => removeRunDir(dir));
     await makeRunDir(dir, { uid, token: record.token });

@@ -19,7 +19,7 @@ import {
   processInfo,
   residents,
 } from "./process-look.ts";
-import { lastLines, type ProcessProviderOptions } from "./process-options.ts";
+import { cgroupName, lastLines, type ProcessProviderOptions } from "./process-options.ts";
 
 export interface ProcessSetup extends ProcessProviderOptions {
   readonly confinement: (signal: AbortSignal) => Promise<Confinement>;
@@ -87,8 +87,7 @@ function cgroupsFor({ setup, dir, wanted, context }: Job): Promise<string[]> {
     cpus: wanted.cpus,
     pids: wanted.pids,
   };
-  const base = dir.base.slice(-10);
-  return makeCgroups(`${setup.instanceId.replace(/[^a-zA-Z0-9]/g, "")}-${base}`, limits);
+  return makeCgroups(cgroupName(setup.instanceId, dir), limits);
 }
 
 function launchOf({ dir, wanted, handle }: Job, { uid }: SandboxRecord, binary: string) {
