@@ -1,12 +1,13 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { type Context, Hono } from "hono";
+import type { z } from "zod";
 import { DecoError } from "../protocol/errors.ts";
 import { isEnded } from "../protocol/run-events.ts";
 import type { Adapter } from "./adapters/adapter.ts";
 import type { Authorize } from "./auth.ts";
 import { streamEvents } from "./event-stream.ts";
 import { proxyRequest } from "./port-proxy.ts";
-import { RunRequest } from "./requests.ts";
+import { RunAck, RunRequest } from "./requests.ts";
 import { runView, summaryView } from "./run-view.ts";
 import type { Run, Runs } from "./runs.ts";
 
@@ -53,10 +54,16 @@ export function createApp(options: AppOptions): Harnessd {
 
 function addRuns(app: Harnessd, { runs, pingMs }: AppOptions): void {
   app.post("/v1/runs", async (c) => {
-    const run = await runs.create(parseRun(await readJson(c)));
-    return c.json({ run_id: run.record.id, status: "queued" }, 202);
+    const run = await runs.create(parse(RunRequest, await readJson(c)));
+    return c.json({ run_id: run.record.id, status: run.state.status }, 202);
   });
-  app.get("/v1/runs", (c) => c.json({ runs: runs.list().map(runView) }));
+  app.get("/v1/runs", (c) => {
+    const name = c.req.query("client_run_id");
+    if (name === undefined) return c.json({ runs: runs.list().map(runView) });
+    const found = runs.findByClientId(name);
+    // Repeated, so that a caller sees that its question was understood.
+    return c.json({ client_run_id: name, runs: found ? [runView(found)] : [] });
+  });
   app.get("/v1/runs/:id", (c) => c.json(runView(find(runs, c))));
   app.get("/v1/runs/:id/summary", (c) => {
     const run = find(runs, c);
@@ -70,10 +77,19 @@ function addRuns(app: Harnessd, { runs, pingMs }: AppOptions): void {
     if (after > log.lastSeq) {
       return failure(409, "seq_ahead", `the last event is ${log.lastSeq}, not ${after}`);
     }
+    if (after + 1 < log.firstSeq) {
+      return failure(410, "events_truncated", `the first event is ${log.firstSeq}`);
+    }
     const response = c.env.outgoing;
     const ping = pingMs === undefined ? {} : { pingMs };
     void streamEvents({ runId: record.id, log, after, response, ...ping });
     return answeredByNode();
+  });
+  app.post("/v1/runs/:id/ack", async (c) => {
+    const { log } = find(runs, c);
+    const { seq } = parse(RunAck, await readJson(c));
+    await log.ack(seq);
+    return c.json({ acked_seq: seq, first_seq: log.firstSeq });
   });
   app.post("/v1/runs/:id/cancel", (c) => {
     const run = find(runs, c);
@@ -115,12 +131,12 @@ function readAfter(c: Ctx, runId: string): number {
   throw new DecoError("invalid_request", `not an event id of this run: ${given.slice(0, 200)}`);
 }
 
-function parseRun(value: unknown): RunRequest {
-  const parsed = RunRequest.safeParse(value);
+function parse<T>(schema: z.ZodType<T>, value: unknown): T {
+  const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0];
   const where = issue?.path.join(".") ?? "";
-  const what = issue?.message ?? "not a run";
+  const what = issue?.message ?? "not what it takes";
   throw new DecoError("invalid_request", where === "" ? what : `${where}: ${what}`);
 }
 

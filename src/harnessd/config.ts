@@ -22,7 +22,7 @@ export interface HarnessdConfig {
   readonly modelUpstream: ModelUpstream;
   /** Whether a cancel ends every process but harnessd and its ancestors (sandboxes with a pid namespace). */
   readonly sweep: boolean;
-  /** Most bytes of one run's event log; then the run fails with `storage_failed`. */
+  /** Most unacknowledged bytes of one run's event log; then its programs wait. */
   readonly maxLogBytes: number;
   /** What every child starts with, before the run's own environment. */
   readonly baseEnv: Readonly<Record<string, string>>;
@@ -87,7 +87,7 @@ function readUpstream(text: string | undefined): ModelUpstream {
 }
 
 function readBytes(text: string | undefined): number {
-  const mib = Number(text ?? "4096");
+  const mib = Number(text ?? "512");
   if (!Number.isFinite(mib) || mib <= 0) {
     throw new DecoError("usage", `HARNESS_LOG_MIB is not a number: ${text}`);
   }

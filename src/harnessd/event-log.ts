@@ -1,8 +1,8 @@
-import { type FileHandle, open } from "node:fs/promises";
 import { z } from "zod";
 import { DecoError } from "../protocol/errors.ts";
 import { terminalStatus } from "../protocol/run-events.ts";
-import { type LogLine, readLines } from "./log-lines.ts";
+import type { LogLine } from "./log-lines.ts";
+import { LogSegments } from "./log-segments.ts";
 
 /** One event as it stands on disk and on the wire (`data:`). */
 const HarnessEvent = z.object({
@@ -17,9 +17,10 @@ const HarnessEvent = z.object({
 export type HarnessEvent = Readonly<z.infer<typeof HarnessEvent>>;
 
 export interface EventLogOptions {
-  readonly path: string;
+  /** Holds the log's files and perhaps others; it exists. */
+  readonly folder: string;
   readonly runId: string;
-  /** Longest file; an append beyond it fails as a full disk does. */
+  /** {@link EventLog.room} waits while more than this was not acknowledged. */
   readonly maxBytes: number;
   readonly now: () => Date;
   /** Called when the disk is full; true when something was freed and the write may be tried again. */
@@ -30,48 +31,55 @@ export interface EventLogOptions {
 
 /** Appends wait while more than this is not yet on disk. */
 const MAX_PENDING_BYTES = 256 * 1024;
-/** One index entry per so many bytes of log: a resume seeks instead of reading from the start. */
-const INDEX_EVERY_BYTES = 256 * 1024;
+/** Acknowledged events are dropped in pieces of this size; an eighth of a smaller log. */
+const SEGMENT_BYTES = 4 * 1024 * 1024;
 
 /**
- * A run's events: one file, appended in batches, synced before anyone sees an event. Readers read
- * from disk, so that any number of slow ones costs no memory.
+ * A run's events on disk, appended in batches, synced before anyone sees an event. Readers read
+ * from disk, so that any number of slow ones costs no memory. What a reader acknowledged is dropped;
+ * when too much was not, whoever writes waits.
  */
 export class EventLog implements AsyncDisposable {
   readonly #options: EventLogOptions;
-  readonly #file: FileHandle;
+  readonly #segments: LogSegments;
   /** Encoded, numbered, not on disk yet. */
   #pending: { event: HarnessEvent; line: Buffer }[] = [];
   #pendingBytes = 0;
-  #nextSeq = 0;
-  #size = 0;
-  #committedSeq = -1;
-  #index: { seq: number; offset: number }[] = [];
+  #nextSeq: number;
+  #committedSeq: number;
+  #ackedSeq: number;
   /** Lines that a full disk refused; at most the terminal event. */
   #tail: LogLine[] = [];
   /** The terminal event was appended. */
-  #closed = false;
+  #closed: boolean;
   /** The terminal event can be read. */
-  #ended = false;
+  #ended: boolean;
   #failure: DecoError | undefined;
   #flushing: Promise<void> | undefined;
   #wake = new Set<() => void>();
 
-  private constructor(options: EventLogOptions, file: FileHandle) {
+  private constructor(options: EventLogOptions, segments: LogSegments, last: Last) {
     this.#options = options;
-    this.#file = file;
+    this.#segments = segments;
+    this.#committedSeq = last.seq;
+    this.#nextSeq = last.seq + 1;
+    this.#ackedSeq = segments.firstSeq - 1;
+    this.#closed = last.ended;
+    this.#ended = last.ended;
   }
 
-  /** Opens the file, made when it is new. A torn last line (a crash mid-write) is cut off. */
+  /** Opens the log, made when it is new. */
   static async open(options: EventLogOptions): Promise<EventLog> {
-    const log = new EventLog(options, await open(options.path, "a+", 0o600));
-    const { size } = await log.#file.stat();
-    for await (const lines of readLines(options.path, 0, size)) {
-      for (const line of lines) log.#committed(line, HarnessEvent.parse(JSON.parse(line.data)));
-    }
-    if (size > log.#size) await log.#file.truncate(log.#size);
-    log.#nextSeq = log.#committedSeq + 1;
-    return log;
+    let last: Last = { seq: -1, ended: false };
+    const segments = await LogSegments.open({
+      folder: options.folder,
+      segmentBytes: Math.min(SEGMENT_BYTES, options.maxBytes / 8),
+      onLine: ({ seq, type, data }) => {
+        options.onEvent(HarnessEvent.parse(JSON.parse(data)));
+        last = { seq, ended: terminalStatus(type) !== undefined };
+      },
+    });
+    return new EventLog(options, segments, last);
   }
 
   /** The number of the last event on disk; -1 when there is none. */
@@ -79,9 +87,14 @@ export class EventLog implements AsyncDisposable {
     return this.#committedSeq;
   }
 
+  /** The number of the first event that was not dropped. */
+  get firstSeq(): number {
+    return this.#segments.firstSeq;
+  }
+
   /** Bytes on disk. */
   get size(): number {
-    return this.#size;
+    return this.#segments.size;
   }
 
   get ended(): boolean {
@@ -102,10 +115,33 @@ export class EventLog implements AsyncDisposable {
     this.#flushing ??= this.#flush();
   }
 
-  /** Waits until the disk has caught up so far that more may come. @throws storage_failed */
-  async room(): Promise<void> {
+  /**
+   * Waits until more may come: the disk has caught up, and not too much is unacknowledged.
+   *
+   * @throws storage_failed, and the signal's reason
+   */
+  async room(signal: AbortSignal): Promise<void> {
     while (this.#pendingBytes > MAX_PENDING_BYTES && this.#flushing) await this.#flushing;
+    while (!this.#failure && this.#isFull()) {
+      signal.throwIfAborted();
+      await this.#changed(signal);
+    }
     if (this.#failure) throw this.#failure;
+  }
+
+  /**
+   * A reader holds everything up to `seq` on its own disk: it may be dropped here. The event itself
+   * stays, for a reader that resumes one event earlier than it must.
+   *
+   * @throws seq_ahead
+   */
+  async ack(seq: number): Promise<void> {
+    if (seq > this.#committedSeq) {
+      throw new DecoError("seq_ahead", `the last event is ${this.#committedSeq}, not ${seq}`);
+    }
+    this.#ackedSeq = Math.max(this.#ackedSeq, seq);
+    await this.#segments.dropBelow(this.#ackedSeq);
+    this.#notify();
   }
 
   /** Waits until everything appended is on disk. @throws storage_failed */
@@ -121,40 +157,44 @@ export class EventLog implements AsyncDisposable {
     }
     this.#nextSeq = this.#committedSeq + 1;
     const event = this.#number(type, payload);
-    this.#tail = [{ seq: seqOf(event), type, data: JSON.stringify(event), end: this.#size }];
+    this.#tail = [{ seq: seqOf(event), type, data: JSON.stringify(event), end: 0 }];
     this.#committedSeq = seqOf(event);
     this.#options.onEvent(event);
     this.#ended = true;
     this.#notify();
   }
 
-  /** The events behind `after`, then those to come; ends behind the terminal event. */
+  /**
+   * The events behind `after`, then those to come; ends behind the terminal event.
+   *
+   * @throws events_truncated
+   */
   async *read(after: number, signal: AbortSignal): AsyncGenerator<readonly LogLine[]> {
-    let seen = after;
-    let offset = this.#index.findLast((entry) => entry.seq <= after + 1)?.offset ?? 0;
+    const cursor = this.#segments.cursor(after);
     for (;;) {
       signal.throwIfAborted();
-      const end = this.#size;
+      const last = this.#committedSeq;
       const ended = this.#ended;
-      for await (const lines of readLines(this.#options.path, offset, end)) {
-        const news = lines.filter((line) => line.seq > seen);
-        seen = news.at(-1)?.seq ?? seen;
-        if (news.length > 0) yield news;
+      for await (const lines of this.#segments.advance(cursor)) {
+        yield lines;
         signal.throwIfAborted();
       }
-      offset = end;
       if (ended) {
-        const tail = this.#tail.filter((line) => line.seq > seen);
+        const tail = this.#tail.filter((line) => line.seq > cursor.seen);
         if (tail.length > 0) yield tail;
         return;
       }
-      if (this.#size === end && !this.#ended) await this.#changed(signal);
+      if (this.#committedSeq === last && !this.#ended) await this.#changed(signal);
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.settled().catch(() => undefined);
-    await this.#file.close();
+    await this.#segments[Symbol.asyncDispose]();
+  }
+
+  #isFull(): boolean {
+    return this.#segments.bytesBehind(this.#ackedSeq) >= this.#options.maxBytes;
   }
 
   async #written(): Promise<boolean> {
@@ -175,54 +215,41 @@ export class EventLog implements AsyncDisposable {
       const batch = this.#pending;
       this.#pending = [];
       try {
-        await this.#write(Buffer.concat(batch.map((entry) => entry.line)));
+        await this.#write(batch.map(({ event, line }) => ({ seq: seqOf(event), bytes: line })));
       } catch (error) {
-        await this.#refuse(error);
+        this.#refuse(error);
         break;
       }
       for (const { event, line } of batch) {
         this.#pendingBytes -= line.length;
-        const seq = seqOf(event);
-        this.#committed({ seq, type: event.type, data: "", end: this.#size + line.length }, event);
+        this.#committed(event);
       }
       this.#notify();
     }
     this.#flushing = undefined;
   }
 
-  async #write(bytes: Buffer): Promise<void> {
-    if (this.#size + bytes.length > this.#options.maxBytes) {
-      throw new Error(`the log is over ${this.#options.maxBytes} bytes`);
-    }
+  async #write(lines: Parameters<LogSegments["append"]>[0]): Promise<void> {
     for (;;) {
       try {
-        await this.#file.appendFile(bytes);
-        await this.#file.datasync();
+        await this.#segments.append(lines);
         return;
       } catch (error) {
         if (!isFull(error) || !(await this.#options.makeRoom?.())) throw error;
-        await this.#file.truncate(this.#size);
       }
     }
   }
 
-  async #refuse(cause: unknown): Promise<void> {
+  #refuse(cause: unknown): void {
     const message = cause instanceof Error ? cause.message : String(cause);
     this.#failure = new DecoError("storage_failed", `the event log: ${message}`, { cause });
     this.#pending = [];
     this.#pendingBytes = 0;
-    // What was half written must not be read: the numbers go on behind the last whole batch.
-    await this.#file.truncate(this.#size).catch(() => undefined);
     this.#notify();
   }
 
-  #committed(line: LogLine, event: HarnessEvent): void {
-    const last = this.#index.at(-1);
-    if (!last || this.#size - last.offset >= INDEX_EVERY_BYTES) {
-      this.#index.push({ seq: line.seq, offset: this.#size });
-    }
-    this.#size = line.end;
-    this.#committedSeq = line.seq;
+  #committed(event: HarnessEvent): void {
+    this.#committedSeq = seqOf(event);
     if (terminalStatus(event.type)) {
       this.#closed = true;
       this.#ended = true;
@@ -247,6 +274,11 @@ export class EventLog implements AsyncDisposable {
       this.#wake.add(go);
     });
   }
+}
+
+interface Last {
+  readonly seq: number;
+  readonly ended: boolean;
 }
 
 function isFull(error: unknown): boolean {

@@ -25,6 +25,8 @@ export const RunRequest = z.strictObject({
     .positive()
     .max(7 * 86_400)
     .optional(),
+  // The caller's own name of the run: the same one again answers the same run.
+  client_run_id: Text.min(1).max(256).optional(),
   conversation_id: Ignored,
   agent_id: Ignored,
   tenant_id: Ignored,
@@ -39,3 +41,6 @@ export const RunRequest = z.strictObject({
   allowed_tools: Ignored,
 });
 export type RunRequest = z.infer<typeof RunRequest>;
+
+/** `POST /v1/runs/{id}/ack` */
+export const RunAck = z.strictObject({ seq: z.int().min(0) });

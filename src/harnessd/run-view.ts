@@ -9,6 +9,7 @@ export function runView({ record, state }: Run): Record<string, unknown> {
     model: record.model ?? "",
     provider_name: "default",
     harness: record.harness,
+    ...(record.clientRunId === undefined ? {} : { client_run_id: record.clientRunId }),
     status: state.status,
     ...(state.output === undefined ? {} : { output: state.output }),
     ...(state.error === undefined ? {} : { error: state.error }),

@@ -70,7 +70,7 @@ async function execute(options: RunOptions, signal: AbortSignal): Promise<void> 
       env: { ...options.baseEnv, ...request.env, [RUN_MARK]: runId },
       signal,
       emit: (type, payload) => log.append(type, payload),
-      room: () => log.room(),
+      room: () => log.room(signal),
       modelBaseUrl: () => options.modelBaseUrl(),
       started: (pid) => {
         leader = pid;

@@ -15,6 +15,8 @@ const RunRecord = z.object({
   prompt: z.string(),
   harness: z.enum(HARNESSES),
   model: z.string().optional(),
+  /** The caller's own name of the run. */
+  clientRunId: z.string().optional(),
   /** RFC 3339, UTC. */
   createdAt: z.string(),
 });
@@ -48,6 +50,8 @@ export class Runs implements AsyncDisposable {
   readonly #options: RunsOptions;
   readonly #now: () => Date;
   readonly #runs = new Map<string, Run>();
+  /** Runs that are being made, by the caller's name of them. */
+  readonly #starting = new Map<string, Promise<Run>>();
 
   private constructor(options: RunsOptions) {
     this.#options = options;
@@ -78,31 +82,46 @@ export class Runs implements AsyncDisposable {
     return [...this.#runs.values()];
   }
 
-  /** Starts a run. @throws storage_failed */
+  /** The run that its caller calls so. */
+  findByClientId(clientRunId: string): Run | undefined {
+    return this.list().find(({ record }) => record.clientRunId === clientRunId);
+  }
+
+  /**
+   * Starts a run; with the `client_run_id` of one that is known, gives that one.
+   *
+   * @throws storage_failed, run_conflict (the known one was another)
+   */
   async create(request: RunRequest): Promise<Run> {
-    const { harness, model, prompt } = request;
+    const { client_run_id: clientRunId } = request;
+    if (clientRunId === undefined) return await this.#create(request);
+    const known = this.#starting.get(clientRunId) ?? this.findByClientId(clientRunId);
+    if (known) return sameRun(await known, request);
+    const starting = this.#create(request);
+    this.#starting.set(clientRunId, starting);
+    return await starting.finally(() => this.#starting.delete(clientRunId));
+  }
+
+  async #create(request: RunRequest): Promise<Run> {
+    const { harness, model, prompt, client_run_id: clientRunId } = request;
     const adapter = this.#options.adapters.get(harness);
     if (!adapter) throw new DecoError("unknown_harness", `no adapter for ${harness}`);
     while (this.#isCrowded() && (await this.#forgetOldest()));
     const id = `run_${randomUUID()}`;
     const createdAt = this.#now().toISOString();
-    const record: RunRecord = { id, prompt, harness, createdAt, ...(model ? { model } : {}) };
+    const record: RunRecord = {
+      id,
+      prompt,
+      harness,
+      createdAt,
+      ...(model ? { model } : {}),
+      ...(clientRunId === undefined ? {} : { clientRunId }),
+    };
     const run = await this.#store(record).catch((error: unknown) => {
       throw DecoError.from(error, "storage_failed");
     });
     this.#runs.set(id, run);
-    const { workspace, baseEnv } = this.#options;
-    run.active = startRun({
-      runId: id,
-      request,
-      adapter,
-      log: run.log,
-      workspace,
-      folder: join(this.#options.dataDir, id),
-      baseEnv,
-      modelBaseUrl: () => this.#options.modelBaseUrl(),
-      ownsSandbox: () => this.#options.sweep && this.#active().length <= 1,
-    });
+    run.active = this.#start(run, request, adapter);
     void run.active.ended.then(() => delete run.active);
     return run;
   }
@@ -119,6 +138,21 @@ export class Runs implements AsyncDisposable {
     for (const run of this.#runs.values()) await run.log[Symbol.asyncDispose]();
   }
 
+  #start({ record, log }: Run, request: RunRequest, adapter: Adapter): ActiveRun {
+    const { workspace, baseEnv, dataDir } = this.#options;
+    return startRun({
+      runId: record.id,
+      request,
+      adapter,
+      log,
+      workspace,
+      folder: join(dataDir, record.id),
+      baseEnv,
+      modelBaseUrl: () => this.#options.modelBaseUrl(),
+      ownsSandbox: () => this.#options.sweep && this.#active().length <= 1,
+    });
+  }
+
   #active(): ActiveRun[] {
     return this.list().flatMap((run) => run.active ?? []);
   }
@@ -133,7 +167,7 @@ export class Runs implements AsyncDisposable {
   async #openLog(record: RunRecord): Promise<Run> {
     const state = newRunState(record.createdAt);
     const log = await EventLog.open({
-      path: join(this.#options.dataDir, record.id, "events.log"),
+      folder: join(this.#options.dataDir, record.id),
       runId: record.id,
       maxBytes: this.#options.maxLogBytes,
       now: this.#now,
@@ -167,6 +201,11 @@ export class Runs implements AsyncDisposable {
     await rm(join(this.#options.dataDir, run.record.id), { recursive: true, force: true });
     return true;
   }
+}
+
+function sameRun(run: Run, { prompt, harness, client_run_id: name }: RunRequest): Run {
+  if (run.record.prompt === prompt && run.record.harness === harness) return run;
+  throw new DecoError("run_conflict", `${name} is another run`);
 }
 
 function parseRecord(text: string): RunRecord | undefined {

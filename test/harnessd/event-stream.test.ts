@@ -12,7 +12,7 @@ async function withLog(
 ): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), "events-"));
   const log = await EventLog.open({
-    path: join(folder, "events.log"),
+    folder,
     runId: "run_1",
     maxBytes: 100 * 1024 * 1024,
     now: () => new Date(),
@@ -60,7 +60,7 @@ test("a resume in the middle of a long log gives each later event once, in order
   await withLog(async (log, read) => {
     for (let seq = 0; seq < 5000; seq++) {
       log.append("tool.output.delta", { content: "x".repeat(1000) });
-      await log.room();
+      await log.room(AbortSignal.timeout(10_000));
     }
     await log.settled();
     for (const after of [-1, 0, 262, 2500, 4998]) {

@@ -16,7 +16,7 @@ async function runWith(
   const events: HarnessEvent[] = [];
   let active: ReturnType<typeof startRun> | undefined;
   const log = await EventLog.open({
-    path: join(folder, "events.log"),
+    folder,
     runId: "run_1",
     maxBytes: 1024 * 1024,
     now: () => new Date(),
