@@ -88,10 +88,10 @@ test.skipIf(process.getuid?.() !== 0 || process.arch !== "x64" || !existsSync("/
     const name = '$t = "user"; $n = "deco-test";';
     const login = `syscall(250, 1, 0); ${name} $v = "secret"; syscall(248, $t, $n, $v, 6, -3);`;
     const find = `${name} print syscall(250, 10, -3, $t, $n, 0) > 0 ? "FOUND" : "none"`;
-    const seen = spawnSync("perl", ["-e", `${login} exec @ARGV`, "perl", "-e", find]);
+    const seen = spawnSync("/usr/bin/perl", ["-e", `${login} exec @ARGV`, "perl", "-e", find]);
     expect(seen.stdout.toString()).toBe("FOUND");
     const argv = once("process", runRoot, CACHE_DIR, "", `perl -e '${find}'`);
-    const result = await run(["perl", "-e", `${login} exec @ARGV`, ...argv]);
+    const result = await run(["/usr/bin/perl", "-e", `${login} exec @ARGV`, ...argv]);
     expect(result).toMatchObject({ confined: true, output: "none" });
   },
   60_000,

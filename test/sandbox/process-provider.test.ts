@@ -12,6 +12,11 @@ import {
   skipped,
 } from "../suites/sandbox-provider-suite.ts";
 
+/** Killed, it still takes a moment to leave the process table. */
+async function gone(pid: number): Promise<void> {
+  while ((await hostProcess(pid))?.zombie === false) await Bun.sleep(10);
+}
+
 const probe = await processProvider({
   instanceId: "probe",
   runRoot: "/tmp",
@@ -36,10 +41,6 @@ if (!probe.confined) {
     const context = { instanceId, onStage() {} };
     const pidOf = async () =>
       Number((await provider.ensure("w", {}, context, signal)).id.split(".")[0]);
-    // Killed, it still takes a moment to leave the process table.
-    const gone = async (pid: number) => {
-      while ((await hostProcess(pid))?.zombie === false) await Bun.sleep(10);
-    };
     const first = await pidOf();
     await rm(runRoot, { recursive: true });
     const second = await pidOf();
