@@ -12,7 +12,7 @@ import { readSse } from "../../src/net/sse-read.ts";
 import { RunEvent } from "../../src/protocol/run-events.ts";
 import { HubFixture } from "./hub-fixture.ts";
 import { leftovers, takeSnapshot } from "./leftovers.ts";
-import { type RunningDeco, startDeco } from "./run-deco.ts";
+import { type RunningDeco, type Runtime, startDeco } from "./run-deco.ts";
 
 /** Everything between a client and a sandbox, real: a hub, and daemons as processes of their own. */
 export interface Lab extends AsyncDisposable {
@@ -32,6 +32,7 @@ export interface Lab extends AsyncDisposable {
 
 export interface LinkOptions {
   readonly home?: string;
+  readonly runtime?: Runtime;
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -55,10 +56,11 @@ export async function startLab(options: Partial<HubOptions> = {}): Promise<Lab> 
     paths,
     hub,
     token,
-    async link({ home: other = home, args = [], env = {} } = {}) {
+    async link({ home: other = home, runtime = "bun", args = [], env = {} } = {}) {
       const command = ["link", "--hub", hub.url, "--json", ...args];
       const link = await startDeco(command, {
         home: other,
+        runtime,
         env: { DECO_TOKEN: token, ...env },
         timeoutMs: 600_000,
       });
@@ -165,7 +167,7 @@ export function payloadOf(events: readonly RunEvent[], type: string): RunEvent["
 }
 
 const Receipt = z.looseObject({
-  id: z.string().min(12),
+  id: z.string().min(1),
   handle: z.string(),
   processesLeft: z.int(),
 });
