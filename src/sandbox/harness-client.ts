@@ -15,6 +15,8 @@ export interface CreateHarnessRun {
   readonly harness?: string;
   readonly timeout_seconds?: number;
   readonly env?: Readonly<Record<string, string>>;
+  /** Our own name of the run: asked for again, ours answers the same run. The Go program ignores it. */
+  readonly client_run_id?: string;
   /** Token of this run for the model proxy. */
   readonly model_access?: { readonly token: string };
   readonly [extension: string]: unknown;
@@ -26,6 +28,18 @@ export interface HarnessRunState {
   readonly status: string;
   readonly output?: string;
   readonly error?: string;
+}
+
+/** What harnessd's list says of runs. */
+export interface HarnessRunList {
+  /** Whether it looked for our name, so that asking again starts nothing twice. */
+  readonly byName: boolean;
+  /** The one with our name, or, from a program that knows no names, all that it lists. */
+  readonly runs: readonly {
+    readonly id: string;
+    readonly status: string;
+    readonly prompt: string;
+  }[];
 }
 
 /** One event of harnessd's own log. `id` is `<run>:<seq>`, `seq` counts from 0. */
@@ -62,6 +76,10 @@ export interface HarnessClient {
   harnesses(signal: AbortSignal): Promise<HarnessAdapter[]>;
   createRun(body: CreateHarnessRun, signal: AbortSignal): Promise<{ runId: string }>;
   getRun(runId: string, signal: AbortSignal): Promise<HarnessRunState>;
+  /** The run that was created with this `client_run_id`. @throws harness_unreachable */
+  findRuns(clientRunId: string, signal: AbortSignal): Promise<HarnessRunList>;
+  /** We hold everything up to this event: harnessd may drop it. False when it takes no acks. */
+  ack(runId: string, seq: number, signal: AbortSignal): Promise<boolean>;
   /**
    * Yields every event behind `after` up to the terminal one; reconnects by itself. A hole that
    * harnessd itself can't fill is yielded as one `log.gap` `{from, to}`.
@@ -112,6 +130,13 @@ export function harnessClient(endpoint: HarnessEndpoint): HarnessClient {
       throw new DecoError("harness_failed", "harnessd accepted a run without naming it");
     },
     getRun,
+    findRuns: (clientRunId, signal) => findRuns(endpoint, clientRunId, signal),
+    ack: async (runId, seq, signal) => {
+      const request = { method: "POST", path: `${runPath(runId)}/ack`, body: { seq } };
+      const answer = await harnessRequest(endpoint, request, signal);
+      await answer.body.cancel();
+      return answer.status === 200;
+    },
     events: (runId, options, signal) =>
       harnessEvents({ endpoint, runId, options, signal, getRun: (s) => getRun(runId, s) }),
     cancel: (runId, signal) => post(runId, "cancel", {}, signal),
@@ -168,6 +193,23 @@ function refusal(status: number, body: Record<string, unknown>, path: string): D
     return new DecoError("harness_unreachable", detail, { extensions });
   }
   return new DecoError("harness_failed", detail, { extensions });
+}
+
+async function findRuns(
+  endpoint: HarnessEndpoint,
+  clientRunId: string,
+  signal: AbortSignal,
+): Promise<HarnessRunList> {
+  const path = `/v1/runs?client_run_id=${encodeURIComponent(clientRunId)}`;
+  const answer = await harnessRequest(endpoint, { path }, signal);
+  const body: unknown = await answer.json(64 * 1024 * 1024).catch(() => undefined);
+  if (answer.status !== 200 || !isRecord(body)) return { byName: false, runs: [] };
+  const listed: unknown[] = Array.isArray(body["runs"]) ? body["runs"] : [];
+  const runs = listed.filter(isRecord).flatMap(({ id, status, prompt }) => {
+    if (typeof id !== "string" || typeof status !== "string") return [];
+    return [{ id, status, prompt: typeof prompt === "string" ? prompt : "" }];
+  });
+  return { byName: body["client_run_id"] === clientRunId, runs };
 }
 
 async function readAdapters(

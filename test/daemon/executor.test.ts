@@ -85,6 +85,7 @@ describe("a run from dispatch to its end", () => {
     expect(run?.body).toEqual({
       prompt: "replay:simple",
       harness: "shell",
+      client_run_id: "run-1.1",
       model: "m",
       max_steps: 3,
       system_prompt: "be brief",

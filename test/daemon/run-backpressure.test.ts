@@ -52,6 +52,43 @@ test("a harness that says more than the journal may hold waits for the hub, and 
   expect(home.journal.totalBytes()).toBe(0);
 });
 
+test("ten thousand tiny deltas cost few rows when they come faster than the disk, and read the same", async () => {
+  await home.reopen((path) => openJournal({ path }));
+  home.run("drops:10000");
+  const events = (await home.end()).filter(({ type }) => type === "tool.output.delta");
+  expect(events.map(({ payload }) => payload["content"]).join("")).toBe(
+    Array.from({ length: 10_000 }, (_, index) => `line ${index}\n`).join(""),
+  );
+  expect(events.length).toBeLessThan(5000);
+  const longest = Math.max(...events.map(({ payload }) => String(payload["content"]).length));
+  expect(longest).toBeLessThanOrEqual(64 * 1024);
+  // Behind the last of all, as if it had come alone.
+  expect(home.journal.record("run-1")?.lastHarnessEventId).toEndWith(":10000");
+});
+
+test("a harness is told what is in the journal, and no more", async () => {
+  await home.reopen((path) => openJournal({ path, limits: { maxRunBytes: 400_000 } }));
+  home.run("flood:5000");
+  await home.until("run.suspended");
+  await Bun.sleep(250);
+  const harness = home.provider.harness();
+  const [acked = -1] = harness.acks.values();
+  const journaled = home.journal.record("run-1")?.lastHarnessEventId;
+  expect(acked).toBeGreaterThan(0);
+  expect(journaled).toEndWith(`:${acked}`);
+  await pullAll();
+});
+
+test("a harness that takes no acks runs all the same", async () => {
+  await home.reopen((path) => openJournal({ path }));
+  home.run("hang");
+  await home.until("assistant.message.delta");
+  const harness = home.provider.harness();
+  harness.knowsNames = false;
+  harness.emit("run.completed", { output: "" });
+  expect((await home.end()).at(-1)?.type).toBe("run.completed");
+});
+
 test("a run that waits for room can be cancelled", async () => {
   home.run("flood:1000");
   await home.until("run.suspended");

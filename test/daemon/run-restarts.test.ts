@@ -91,16 +91,65 @@ test("a run that was cut off while its sandbox was made is made again, started o
   expect(types.at(-1)).toBe("run.completed");
 });
 
-test("a run that may or may not have been told to its harness is not started twice", async () => {
-  home.run("hang");
-  await home.until("assistant.message.delta");
-  await home.executor.close();
-  home.journal.setProgress("run-1", 1, { phase: "starting" });
+/** A daemon that ends between harnessd's answer and its note of it. */
+async function endBeforeTheNote(runId = "run-1"): Promise<void> {
+  await home.reopen((path) => {
+    const journal = openJournal({ path });
+    return {
+      ...journal,
+      setProgress: (id, attempt, progress) => {
+        if (id !== runId || progress.harnessRunId === undefined) {
+          journal.setProgress(id, attempt, progress);
+        }
+      },
+    };
+  });
+  home.run("hang", { runId });
+  await home.until("assistant.message.delta", runId);
+  expect(home.journal.record(runId)).toMatchObject({ phase: "starting" });
+  expect(home.journal.record(runId)?.harnessRunId).toBeUndefined();
+}
+
+test("a run that was told to its harness just when the daemon ended is found by its name there, started once", async () => {
+  await endBeforeTheNote();
   const harness = home.provider.harness();
+  harness.emit("tool.output.delta", { content: "more" });
+  await home.until("tool.output.delta");
+  const before = home.events();
   await home.restart();
-  // With its name in the journal it is adopted all the same.
+  harness.emit("run.completed", { output: "adopted" });
+  const events = await home.end();
+  expect(events.slice(0, -1)).toEqual(before);
+  expect(events.at(-1)).toMatchObject({ type: "run.completed", payload: { output: "adopted" } });
+  expect(harness.runs.size).toBe(1);
+});
+
+test("a run that was not yet told to its harness when the daemon ended is told once", async () => {
+  await endBeforeTheNote();
+  await home.executor.close();
+  const harness = home.provider.harness();
+  harness.runs.clear();
+  await home.restart();
+  const signal = AbortSignal.timeout(5000);
+  while (harness.runs.size === 0) {
+    signal.throwIfAborted();
+    await Bun.sleep(5);
+  }
+  expect([...harness.runs.values()][0]?.body["client_run_id"]).toBe("run-1.1");
   harness.emit("run.completed", { output: "" });
-  expect((await home.end()).at(-1)?.type).toBe("run.completed");
+  await home.end();
+  expect(harness.runs.size).toBe(1);
+});
+
+test("of a program that knows no names the only run with this prompt that goes on is taken, else none is started twice", async () => {
+  await endBeforeTheNote();
+  const harness = home.provider.harness();
+  harness.knowsNames = false;
+  await home.restart();
+  harness.emit("tool.output.delta", {});
+  await home.until("tool.output.delta");
+  harness.emit("run.completed", { output: "adopted" });
+  expect((await home.end()).at(-1)?.payload).toMatchObject({ output: "adopted" });
 
   home.journal.createRun({ runId: "run-2", attempt: 1, harness: "shell", prompt: "hang" });
   const [handle = ""] = home.provider.sandboxes.keys();
@@ -112,6 +161,18 @@ test("a run that may or may not have been told to its harness is not started twi
     processesLeft: 0,
   });
   expect(harness.runs.size).toBe(1);
+});
+
+test("an engine that is silent when the daemon starts costs no run: it is waited for (LESSONS 27)", async () => {
+  home.run("hang");
+  await home.until("assistant.message.delta");
+  await home.executor.close();
+  home.provider.engineDown = true;
+  await home.restart();
+  home.provider.harness().emit("run.completed", { output: "patience" });
+  expect(home.journal.state("run-1")?.status).toBe("running");
+  home.provider.engineDown = false;
+  expect((await home.end()).at(-1)?.payload).toMatchObject({ output: "patience" });
 });
 
 test("a cancel that was not yet proven is proven after the restart", async () => {

@@ -7,6 +7,13 @@ export class ChildProvider implements SandboxProvider, AsyncDisposable {
   readonly name = "process";
   readonly #sandboxes = new Map<string, { harnessd: TestHarnessd; info: SandboxInfo }>();
 
+  readonly #env: Record<string, string>;
+
+  /** @param env more settings of harnessd */
+  constructor(env: Record<string, string> = {}) {
+    this.#env = env;
+  }
+
   probe(): Promise<ProviderProbe> {
     return Promise.resolve({ available: true, confined: false });
   }
@@ -14,7 +21,7 @@ export class ChildProvider implements SandboxProvider, AsyncDisposable {
   async ensure(handle: string): Promise<SandboxInfo> {
     const existing = this.#sandboxes.get(handle);
     if (existing) return existing.info;
-    const harnessd = await startHarnessd();
+    const harnessd = await startHarnessd({ env: this.#env });
     const at = new Date().toISOString();
     const info: SandboxInfo = {
       handle,

@@ -25,7 +25,7 @@ interface ScriptedRun {
 
 /**
  * A harnessd over real HTTP whose agent does what the prompt says: `replay:<capture>`, `events:<json>`,
- * `hang`, `stubborn` (takes no cancel), `flood:<n>`. Captures come from the public Go program.
+ * `hang`, `stubborn` (takes no cancel), `flood:<n>`, `drops:<n>`. Captures come from the public Go program.
  */
 export class MemoryHarness implements AsyncDisposable {
   readonly token = randomUUID();
@@ -34,6 +34,10 @@ export class MemoryHarness implements AsyncDisposable {
   /** Cuts each event stream behind so many events. */
   dropAfter = Number.POSITIVE_INFINITY;
   streams = 0;
+  /** Whether it takes `client_run_id` and acks, as ours does and the Go program does not. */
+  knowsNames = true;
+  /** The newest ack of each run. */
+  readonly acks = new Map<string, number>();
   url = "";
   readonly #server: Server;
 
@@ -81,14 +85,36 @@ export class MemoryHarness implements AsyncDisposable {
       return json(response, 401, { error: { code: "unauthorized", message: "no token" } });
     }
     if (request.method === "POST" && path === "/v1/runs") {
-      const run = this.#create(await readJson(request));
+      const body = await readJson(request);
+      const run = (this.knowsNames && this.#named(body["client_run_id"])) || this.#create(body);
       return json(response, 202, { run_id: run.id, status: "queued" });
+    }
+    if (request.method === "GET" && path === "/v1/runs") {
+      const name = new URLSearchParams(query).get("client_run_id");
+      const named = this.#named(name);
+      const found = this.knowsNames ? (named ? [named] : []) : [...this.runs.values()];
+      const runs = found.map((run) => ({
+        id: run.id,
+        status: statusOf(run),
+        prompt: run.body["prompt"],
+      }));
+      return json(response, 200, this.knowsNames ? { client_run_id: name, runs } : { runs });
     }
     const run = this.runs.get(id);
     if (!run) return json(response, 404, { error: { code: "not_found", message: "no run" } });
     if (verb === "events") return this.#stream(run, request, response, query);
+    if (verb === "ack") {
+      if (!this.knowsNames) return json(response, 404, { error: { code: "not_found" } });
+      const { seq } = await readJson(request);
+      this.acks.set(id, Number(seq));
+      return json(response, 200, { acked_seq: seq, first_seq: 0 });
+    }
     if (request.method === "GET") return json(response, 200, { id, status: statusOf(run) });
     return this.#act(run, verb, await readJson(request), response);
+  }
+
+  #named(name: unknown): ScriptedRun | undefined {
+    return [...this.runs.values()].find((run) => run.body["client_run_id"] === name);
   }
 
   #create(body: Record<string, unknown>): ScriptedRun {
@@ -155,10 +181,11 @@ function scriptOf(prompt: string): ScriptedEvent[] {
     return [started, ...events];
   }
   const ready = { type: "assistant.message.delta", payload: { content: "ready" } };
-  if (kind !== "flood") return [started, ready];
+  if (kind !== "flood" && kind !== "drops") return [started, ready];
   const lines = Array.from({ length: Number(rest) }, (_, index) => ({
     type: "tool.output.delta",
-    payload: { content: `line ${index}\n` },
+    // Of two streams by turns, or all of one, which may be merged.
+    payload: { content: `line ${index}\n`, stream: kind === "flood" ? index % 2 : 0 },
   }));
   return [started, ...lines, { type: "run.completed", payload: { output: "done", exitCode: 0 } }];
 }

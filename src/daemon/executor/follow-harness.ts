@@ -2,6 +2,7 @@ import { terminalStatus } from "../../protocol/run-events.ts";
 import type { HarnessClient, HarnessEvent } from "../../sandbox/harness-client.ts";
 import type { Journal } from "../journal.ts";
 import { BatchWriter } from "./batch-writer.ts";
+import { harnessAcks } from "./harness-acks.ts";
 import { mapHarnessEvent } from "./map-harness-event.ts";
 
 /** Few, so that a sandbox that is gone is soon asked about; the caller tries again. */
@@ -24,33 +25,47 @@ export interface FollowHarness {
  * @throws harness_unreachable, run_not_found, storage_failed
  */
 export async function followHarness(options: FollowHarness): Promise<HarnessEvent> {
-  const { journal, client, harnessRunId, runId, attempt, now } = options;
+  const { journal, client, harnessRunId, runId, attempt } = options;
   const failed = new AbortController();
   const signal = AbortSignal.any([options.signal, failed.signal]);
+  const over = new AbortController();
+  const acks = harnessAcks(client, harnessRunId, AbortSignal.any([signal, over.signal]));
   const writer = new BatchWriter(
-    (drafts) => journal.appendWhenRoom(runId, attempt, drafts, signal),
+    async (drafts) => {
+      await journal.appendWhenRoom(runId, attempt, drafts, signal);
+      const last = drafts.at(-1)?.harnessEventId;
+      if (last !== undefined) acks.note(last);
+    },
     (error) => failed.abort(error),
   );
-  const record = journal.record(runId, attempt);
-  const after = record?.lastHarnessEventId;
-  const earliest = record?.createdAt ?? 0;
-  let end: HarnessEvent | undefined;
-  for await (const event of client.events(
-    harnessRunId,
-    { maxFailures: MAX_FAILURES, ...(after === undefined ? {} : { after }) },
-    signal,
-  )) {
-    if (terminalStatus(event.type)) {
-      end = event;
-      break;
-    }
+  // What an earlier daemon journaled it may not have told.
+  const after = journal.record(runId, attempt)?.lastHarnessEventId;
+  if (after !== undefined) acks.note(after);
+  try {
+    const end = await copyEvents({ ...options, signal }, after, writer);
+    await writer.flush();
+    signal.throwIfAborted();
+    if (end) return end;
+    throw new Error("the harness's events ended without a terminal one");
+  } finally {
+    over.abort();
+  }
+}
+
+/** Hands all but the terminal event to the writer; gives that one. */
+async function copyEvents(
+  { journal, client, harnessRunId, runId, attempt, now, signal }: FollowHarness,
+  after: string | undefined,
+  writer: BatchWriter,
+): Promise<HarnessEvent | undefined> {
+  const earliest = journal.record(runId, attempt)?.createdAt ?? 0;
+  const from = { maxFailures: MAX_FAILURES, ...(after === undefined ? {} : { after }) };
+  for await (const event of client.events(harnessRunId, from, signal)) {
+    if (terminalStatus(event.type)) return event;
     const draft = mapHarnessEvent(event, timeOf(event.at, earliest, now()));
     if (draft) await writer.push(draft);
   }
-  await writer.flush();
-  signal.throwIfAborted();
-  if (end) return end;
-  throw new Error("the harness's events ended without a terminal one");
+  return undefined;
 }
 
 /** The harness's own time where it can be true, else the daemon's: guests have wrong clocks. */

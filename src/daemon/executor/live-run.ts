@@ -13,6 +13,8 @@ export interface LiveRun {
   readonly stop: (reason: StopReason) => void;
   /** Resolves when the loop has ended, with or without a terminal event. Never rejects. */
   done: Promise<void>;
+  /** Whether its turn came: it works, and its time runs. */
+  begun: boolean;
   /** Whether the sandbox may exist: from then on an end is proven by a look at it. */
   touched: boolean;
   /** Whether harnessd may have been told to start: from then on processes may be left. */
@@ -34,6 +36,7 @@ export function newLiveRun(
     signal: controller.signal,
     stop: (reason) => controller.abort(new RunStopped(reason)),
     done: Promise.resolve(),
+    begun: false,
     touched: false,
     told: false,
   };

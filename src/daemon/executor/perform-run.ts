@@ -1,14 +1,15 @@
 import { createHash } from "node:crypto";
-import { DecoError } from "../../protocol/errors.ts";
 import type { DispatchRun } from "../../protocol/messages.ts";
-import { harnessClient } from "../../sandbox/harness-client.ts";
 import type { RunRecord } from "../journal.ts";
+import { beforeDeadline } from "./deadline.ts";
 import { endRun, type RunOutcome } from "./end-run.ts";
+import { findSandbox } from "./find-sandbox.ts";
 import type { LiveRun } from "./live-run.ts";
 import type { ExecutorParts } from "./parts.ts";
 import { provision } from "./provision.ts";
-import { LegError, onLeg } from "./run-failure.ts";
-import { runToEnd, startHarness } from "./run-harness.ts";
+import { onLeg } from "./run-failure.ts";
+import { runToEnd } from "./run-harness.ts";
+import { startHarness } from "./start-harness.ts";
 
 /** One attempt from its turn to its terminal event. Rejects only when the daemon leaves. */
 export async function performRun(
@@ -21,8 +22,9 @@ export async function performRun(
     const outcome = await outcomeOf(async () => {
       await previousGone(parts, live, previous);
       slot = await waitForTurn(parts, live);
+      live.begun = true;
       sayStarted(parts, live);
-      return await beforeDeadline(live, parts.now(), parts.now(), async () => {
+      return await beforeDeadline(parts, live, async () => {
         live.touched = true;
         live.sandbox = await onLeg("sandbox", "sandbox_failed", () => provision(parts, live));
         live.signal.throwIfAborted();
@@ -44,10 +46,11 @@ export async function adoptRun(
 ): Promise<void> {
   live.touched = true;
   live.told = true;
+  live.begun = true;
   const slot = parts.slots.occupy(live.handle);
   try {
     const outcome = await outcomeOf(() =>
-      beforeDeadline(live, record.createdAt, parts.now(), async () => {
+      beforeDeadline(parts, live, async () => {
         await findSandbox(parts, live, record);
         return { type: "harness", event: await runToEnd(parts, live) };
       }),
@@ -56,27 +59,6 @@ export async function adoptRun(
   } finally {
     slot[Symbol.dispose]();
   }
-}
-
-async function findSandbox(parts: ExecutorParts, live: LiveRun, record: RunRecord): Promise<void> {
-  const { provider, handle, signal } = live;
-  const { runId, harnessRunId } = record;
-  if (harnessRunId === undefined) {
-    // Nobody knows whether harnessd was told: starting it again could run it twice (LESSONS 17).
-    const detail = "the daemon restarted just when it started the harness";
-    throw new LegError("daemon", new DecoError("sandbox_lost", detail));
-  }
-  await onLeg("sandbox", "sandbox_lost", async () => {
-    const info = await provider.inspect(handle, signal);
-    if (info === undefined || info.status === "stopped") {
-      throw new DecoError("sandbox_lost", `sandbox ${handle} ended while the daemon was away`);
-    }
-    parts.modelProxy.grant(runId);
-    const client = harnessClient(await provider.endpoint(handle, signal));
-    live.sandbox = info;
-    live.harness = { client, runId: harnessRunId };
-    await parts.sandboxes.reopen(provider, info, signal);
-  });
 }
 
 async function outcomeOf(work: () => Promise<RunOutcome>): Promise<RunOutcome> {
@@ -111,13 +93,19 @@ async function waitForTurn(
 }
 
 /** `run.started` carries enough for a hub that lost its own record of the run. */
-function sayStarted({ journal }: ExecutorParts, { dispatch, provider, handle }: LiveRun): void {
+function sayStarted(parts: ExecutorParts, { dispatch, provider, handle }: LiveRun): void {
+  const { journal, now } = parts;
   const { runId, attempt } = dispatch;
   // A run that was interrupted while its sandbox was made said it before the restart.
   if (journal.state(runId, attempt)?.status === "queued") {
     journal.append(runId, attempt, [{ type: "run.started", payload: startedPayload(dispatch) }]);
   }
-  journal.setProgress(runId, attempt, { phase: "provisioning", handle, provider: provider.name });
+  journal.setProgress(runId, attempt, {
+    phase: "provisioning",
+    handle,
+    provider: provider.name,
+    startedAt: now(),
+  });
 }
 
 function startedPayload(dispatch: DispatchRun): Record<string, unknown> {
@@ -131,22 +119,4 @@ function startedPayload(dispatch: DispatchRun): Record<string, unknown> {
     ...(branch === undefined ? {} : { branch }),
     promptSha256,
   };
-}
-
-/** Stops the run when its time, counted from `since`, is over. */
-async function beforeDeadline<T>(
-  live: LiveRun,
-  since: number,
-  now: number,
-  work: () => Promise<T>,
-): Promise<T> {
-  const seconds = live.dispatch.options?.timeoutSeconds;
-  if (seconds === undefined) return await work();
-  const inMs = Math.max(0, since + seconds * 1000 - now);
-  const timer = setTimeout(() => live.stop("timeout"), inMs);
-  try {
-    return await work();
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -11,6 +11,7 @@ import { adoptRun, performRun } from "./perform-run.ts";
 import { failurePayload } from "./run-failure.ts";
 import { RunSlots } from "./run-slots.ts";
 import { createSandboxHost, type SandboxHost } from "./sandbox-host.ts";
+import { saySlept } from "./say-slept.ts";
 
 export interface ExecutorOptions {
   readonly journal: Journal;
@@ -57,6 +58,8 @@ export interface Executor {
   ): Promise<void>;
   /** After a start: goes on with, ends or fails what was left unfinished. The first call counts. */
   resumeAll(): void;
+  /** The laptop slept until now: told in each run that worked, and not counted in its time. */
+  slept(sleptMs: number): void;
   /** Runs that this process works on, waiting ones included. */
   active(): ActiveRun[];
   /** Whether a run works, or waits to work, in this sandbox. */
@@ -149,6 +152,10 @@ class RunExecutor implements Executor {
     if (this.#resumed) return;
     this.#resumed = true;
     for (const record of this.#parts.journal.unfinished()) this.#resume(record);
+  }
+
+  slept(sleptMs: number): void {
+    for (const live of this.#live.values()) if (live.begun) saySlept(this.#parts, live, sleptMs);
   }
 
   active(): ActiveRun[] {

@@ -1,11 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { DecoError } from "../../protocol/errors.ts";
-import type { DispatchRun } from "../../protocol/messages.ts";
-import {
-  type CreateHarnessRun,
-  type HarnessEvent,
-  harnessClient,
-} from "../../sandbox/harness-client.ts";
+import type { HarnessEvent } from "../../sandbox/harness-client.ts";
 import { followHarness } from "./follow-harness.ts";
 import type { LiveRun } from "./live-run.ts";
 import type { ExecutorParts } from "./parts.ts";
@@ -16,22 +11,6 @@ import { stopReason } from "./run-stop.ts";
 const TAIL_MS = 800;
 /** Rounds of reconnects without progress while the sandbox itself is said to run (about 15 s). */
 const ROUNDS = 8;
-
-/** Tells the sandbox's harnessd to start; from here on it has a name there. */
-export async function startHarness(parts: ExecutorParts, live: LiveRun): Promise<void> {
-  const { journal, modelProxy } = parts;
-  const { dispatch, provider, handle, signal } = live;
-  const { runId, attempt } = dispatch;
-  await onLeg("harness", "harness_unreachable", async () => {
-    const client = harnessClient(await provider.endpoint(handle, signal));
-    const { token } = modelProxy.grant(runId);
-    journal.setProgress(runId, attempt, { phase: "starting" });
-    live.told = true;
-    const started = await client.createRun(harnessBody(dispatch, token), signal);
-    journal.setProgress(runId, attempt, { phase: "running", harnessRunId: started.runId });
-    live.harness = { client, runId: started.runId };
-  });
-}
 
 /** Follows the harness to its terminal event; a stop asks it to end first. */
 export async function runToEnd(parts: ExecutorParts, live: LiveRun): Promise<HarnessEvent> {
@@ -109,19 +88,4 @@ async function statusOf(
     signal.throwIfAborted();
     return "unknown";
   }
-}
-
-function harnessBody(dispatch: DispatchRun, token: string): CreateHarnessRun {
-  const { prompt, harness, options = {}, sandbox } = dispatch;
-  const { model, systemPrompt, maxSteps, timeoutSeconds } = options;
-  return {
-    prompt,
-    harness,
-    ...(model === undefined ? {} : { model }),
-    ...(systemPrompt === undefined ? {} : { system_prompt: systemPrompt }),
-    ...(maxSteps === undefined ? {} : { max_steps: maxSteps }),
-    ...(timeoutSeconds === undefined ? {} : { timeout_seconds: timeoutSeconds }),
-    ...(sandbox?.env === undefined ? {} : { env: sandbox.env }),
-    model_access: { token },
-  };
 }

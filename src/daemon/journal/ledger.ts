@@ -15,6 +15,10 @@ export interface RunProgress {
   readonly handle?: string;
   readonly provider?: ProviderName;
   readonly harnessRunId?: string;
+  /** Unix ms; the first one counts. */
+  readonly startedAt?: number;
+  /** Added to what is known. */
+  readonly sleptMs?: number;
 }
 
 /** The ledger: which runs this daemon has ever taken, and what was cancelled before it came. */
@@ -38,7 +42,8 @@ export function createLedger(db: Db, now: () => number): Ledger {
   );
   const progress = db.prepare(
     `UPDATE runs SET phase = coalesce(?, phase), handle = coalesce(?, handle),
-     provider = coalesce(?, provider), harness_run_id = coalesce(?, harness_run_id)
+     provider = coalesce(?, provider), harness_run_id = coalesce(?, harness_run_id),
+     started_at = coalesce(started_at, ?), slept_ms = slept_ms + ?
      WHERE run_id = ? AND attempt = ?`,
   );
   const mark = db.prepare("UPDATE runs SET cancel_requested = 1 WHERE run_id = ? AND attempt = ?");
@@ -60,7 +65,8 @@ export function createLedger(db: Db, now: () => number): Ledger {
     },
     setProgress: (runId, attempt, next) => {
       const { phase = null, handle = null, provider = null, harnessRunId = null } = next;
-      progress.run(phase, handle, provider, harnessRunId, runId, attempt);
+      const { startedAt = null, sleptMs = 0 } = next;
+      progress.run(phase, handle, provider, harnessRunId, startedAt, sleptMs, runId, attempt);
     },
     cancelled: (runId, attempt) => cancels.covers(runId, attempt),
     cancel: (runId, attempt) =>

@@ -22,8 +22,10 @@ export function nextStatus(status: RunStatus, { type, payload }: Happening): Run
     case "assistant.message":
       return "running";
     case "run.resumed":
-      // The journal has room again: whatever the run was doing, it still does.
-      return payload["reason"] === "journal_full" ? status : "running";
+      // The journal has room again, the laptop woke: whatever the run was doing, it still does.
+      return payload["reason"] === "journal_full" || payload["reason"] === "sleep"
+        ? status
+        : "running";
     default:
       return status;
   }

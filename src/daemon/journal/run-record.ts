@@ -31,11 +31,15 @@ export interface RunRecord extends RunState {
   readonly createdAt: number;
   /** Unix ms of the last event. */
   readonly updatedAt: number;
+  /** Unix ms at which its turn came; its time limit counts from here. */
+  readonly startedAt?: number;
+  /** Milliseconds since then that the laptop slept, which its time limit does not count. */
+  readonly sleptMs: number;
 }
 
 export const RECORD_COLUMNS = `run_id, attempt, status, ended, cancel_requested, handle, provider,
   harness_run_id, phase, harness_event_id, last_seq, last_chain, acked_seq, acked_chain, bytes,
-  created_at, updated_at`;
+  created_at, updated_at, started_at, slept_ms`;
 
 export function readRecord(row: SqlRow): RunRecord {
   const handle = maybeText(row, "handle");
@@ -62,6 +66,8 @@ export function readRecord(row: SqlRow): RunRecord {
     bytes: integer(row, "bytes"),
     createdAt: integer(row, "created_at"),
     updatedAt: integer(row, "updated_at"),
+    ...(row["started_at"] === null ? {} : { startedAt: integer(row, "started_at") }),
+    sleptMs: integer(row, "slept_ms"),
   };
 }
 

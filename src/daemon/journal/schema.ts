@@ -2,7 +2,7 @@ import { DecoError } from "../../protocol/errors.ts";
 import type { Db } from "../../storage/open-db.ts";
 import { integer } from "./row.ts";
 
-const VERSION = 1;
+const VERSION = 2;
 
 /** Ended runs that the hub holds completely are forgotten after this long. */
 const KEEP_MS = 30 * 24 * 3600 * 1000;
@@ -25,6 +25,7 @@ export function prepareSchema(db: Db, path: string, now: number): void {
   }
   db.transaction(() => {
     db.exec(TABLES);
+    if (version === 1) db.exec(FROM_VERSION_1);
     db.prepare("DELETE FROM runs WHERE ended = 1 AND acked_seq = last_seq AND updated_at < ?").run(
       now - KEEP_MS,
     );
@@ -39,6 +40,11 @@ function checkDamage(db: Db, path: string): void {
     fix: `Move ${path} away to start with an empty journal; unacknowledged events are lost.`,
   });
 }
+
+const FROM_VERSION_1 = `
+ALTER TABLE runs ADD COLUMN started_at INTEGER;
+ALTER TABLE runs ADD COLUMN slept_ms INTEGER NOT NULL DEFAULT 0;
+`;
 
 const TABLES = `
 CREATE TABLE IF NOT EXISTS runs (
@@ -61,6 +67,8 @@ CREATE TABLE IF NOT EXISTS runs (
   bytes INTEGER NOT NULL DEFAULT 0,
   created_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL,
+  started_at INTEGER,
+  slept_ms INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (run_id, attempt)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (
