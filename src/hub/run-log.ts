@@ -110,15 +110,46 @@ export class RunLog {
     };
   }
 
-  /** Records what was lost for good on the way, and where the daemon's journal goes on. */
+  /**
+   * Records what was lost for good on the way, and where the daemon's journal goes on.
+   *
+   * @param chain - The daemon's chain behind what it truncated, where it tells: agreed from then on.
+   */
   gap(runId: string, firstSeq: number, chain: string | undefined): void {
     const run = this.#store.runs.get(runId);
     if (run === undefined || firstSeq <= run.linkSeq + 1) return;
     const payload = { attempt: run.attempt, fromSeq: run.linkSeq + 1, toSeq: firstSeq - 1 };
+    const linkSeq = firstSeq - 1;
     this.#store.transaction(() => {
       this.add(runId, { type: "log.gap", payload });
-      this.update(runId, (row) => ({ ...row, linkSeq: firstSeq - 1, chain }));
+      this.update(runId, (row) => {
+        const agreed = { linkSeq, chain, hubSeq: row.lastSeq };
+        return { ...row, linkSeq, chain, agreed };
+      });
     });
+  }
+
+  /**
+   * Takes over what the daemon holds for agreed, if the hub's own lines give that chain there: the
+   * answer to an earlier ack was lost. False, and nothing changed, if they don't.
+   */
+  agreeAt(runId: string, seq: number, chain: string): boolean {
+    const run = this.#store.runs.get(runId);
+    if (run === undefined || run.agreed.chain === undefined || seq <= run.agreed.linkSeq)
+      return false;
+    let own: string = run.agreed.chain;
+    for (let after = run.agreed.hubSeq; after < run.lastSeq; after += PAGE) {
+      for (const row of this.#store.events.read(runId, after, PAGE)) {
+        if (row.linkSeq === undefined) continue;
+        own = nextChain(own, row.data);
+        if (row.linkSeq < seq) continue;
+        if (row.linkSeq !== seq || own !== chain) return false;
+        const agreed = { linkSeq: seq, chain, hubSeq: row.seq };
+        this.update(runId, (now) => ({ ...now, agreed }));
+        return true;
+      }
+    }
+    return false;
   }
 
   /** The two sides agree on everything up to a snapshot of the run. */

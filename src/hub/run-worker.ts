@@ -36,7 +36,7 @@ export async function keepWorking(o: RunWorkOptions): Promise<void> {
       await workOnce(o, before);
     } catch (error) {
       if (o.signal.aborted) return;
-      recover(o, DecoError.from(error));
+      await recover(o, DecoError.from(error));
     }
     const after = o.store.runs.get(o.runId);
     if (after === undefined || after.settled) return;
@@ -124,13 +124,15 @@ export function failRun(log: RunLog, runId: string, error: DecoError): void {
   log.update(runId, (row) => ({ ...row, settled: true }));
 }
 
-function recover(o: RunWorkOptions, error: DecoError): void {
+async function recover(o: RunWorkOptions, error: DecoError): Promise<void> {
   const { runId, runLog } = o;
   const { code, message: detail } = error;
   if (code === "events_truncated") {
-    skipTruncated(runLog, runId, error);
+    await skipTruncated(o, error);
   } else if (code === "chain_mismatch" || code === "seq_ahead") {
     o.log.warn({ runId, code }, "hub and daemon disagree: pulling again what was not agreed");
+    const { data } = Agreed.safeParse(error.extensions);
+    if (data !== undefined) runLog.agreeAt(runId, data.ackedSeq, data.ackedChain);
     runLog.dropUnagreed(runId);
   } else if (code === "run_not_found") {
     giveUp(o, error);
@@ -139,11 +141,36 @@ function recover(o: RunWorkOptions, error: DecoError): void {
   }
 }
 
-function skipTruncated(log: RunLog, runId: string, error: DecoError): void {
-  const { firstSeq, chain } = error.extensions;
-  if (typeof firstSeq !== "number" || !Number.isSafeInteger(firstSeq)) return;
-  const known = typeof chain === "string" && /^[0-9a-f]{64}$/.test(chain) ? chain : undefined;
-  log.gap(runId, firstSeq, known);
+/** What a daemon that refuses an ack says of its own side. */
+const Agreed = z.looseObject({
+  ackedSeq: z.int().min(0),
+  ackedChain: z.string().regex(/^[0-9a-f]{64}$/),
+});
+
+async function skipTruncated(o: RunWorkOptions, error: DecoError): Promise<void> {
+  const { data } = z.looseObject({ firstSeq: z.int().min(1) }).safeParse(error.extensions);
+  const run = o.store.runs.get(o.runId);
+  if (data === undefined || run === undefined) return;
+  const chain = await chainBehind(o, run, data.firstSeq - 1).catch(() => undefined);
+  o.runLog.gap(o.runId, data.firstSeq, chain);
+}
+
+/** The chain of lines that are gone is in the daemon's refusal of an ack that can't be right. */
+async function chainBehind(
+  o: RunWorkOptions,
+  run: RunRow,
+  seq: number,
+): Promise<string | undefined> {
+  const body = JSON.stringify({ attempt: run.attempt, seq, chain: "00".repeat(32) });
+  try {
+    const path = `/v1/runs/${o.runId}/ack`;
+    await o.client.call({ method: "POST", path, body, signal: o.signal });
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof DecoError) || error.code !== "chain_mismatch") throw error;
+    const { data } = Agreed.safeParse(error.extensions);
+    return data?.ackedSeq === seq ? data.ackedChain : undefined;
+  }
 }
 
 /** The daemon's journal lost a run that it had accepted. */

@@ -115,6 +115,21 @@ test("a line that was changed on the way is found by the chain and replaced by t
   expectWhole(await fixture.events(token, runId), 5);
 });
 
+test("an ack whose answer was lost costs nothing when the next one is disputed", async () => {
+  await using fixture = await HubFixture.start();
+  const token = await fixture.token();
+  const daemon = await fixture.linked();
+  const runId = await fixture.dispatch(token);
+  daemon.loseAckAnswers = 1;
+  emitLines(daemon, runId, 5);
+  await until(() => daemon.run(runId).truncated > 0);
+  daemon.chainMismatches = 1;
+  emitLines(daemon, runId, 5);
+  daemon.emit(runId, "run.completed", { output: "" });
+  await until(() => daemon.run(runId).acked === 11);
+  expectWhole(await fixture.events(token, runId), 11);
+});
+
 test("what was truncated before the hub had it is a gap in the log, never silence", async () => {
   await using fixture = await HubFixture.start();
   const token = await fixture.token();
@@ -133,6 +148,8 @@ test("what was truncated before the hub had it is a gap in the log, never silenc
   ]);
   expect(events[0]?.payload).toEqual({ attempt: 1, fromSeq: 1, toSeq: 3 });
   expect(events.map(({ seq }) => seq)).toEqual([1, 2, 3, 4]);
+  // The daemon told its chain, so what came behind the gap could be acknowledged.
+  await until(() => daemon.run("run_old").acked === 6);
 });
 
 test("a run whose whole log is gone ends as the daemon's ledger says", async () => {

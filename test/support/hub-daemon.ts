@@ -47,6 +47,8 @@ export class FakeDaemon {
   forge: (data: string) => string = (data) => data;
   /** Answers so many event requests with a page of some proxy. */
   page = 0;
+  /** Truncates at so many acks, but their answers never come. */
+  loseAckAnswers = 0;
   signAnswers = true;
   registered: Registered | undefined;
   tunnel: DialedTunnel | undefined;
@@ -264,12 +266,18 @@ export class FakeDaemon {
   }
 
   #ack(run: FakeRun, { seq, chain }: { seq: number; chain: string }): Response {
-    if (this.chainMismatches > 0) {
-      this.chainMismatches -= 1;
-      throw new DecoError("chain_mismatch", "scripted");
+    const { truncated } = run;
+    const scripted = this.chainMismatches > 0;
+    if (scripted || chain !== this.chainAt(run.runId, seq)) {
+      if (scripted) this.chainMismatches -= 1;
+      const extensions = { ackedSeq: truncated, ackedChain: this.chainAt(run.runId, truncated) };
+      throw new DecoError("chain_mismatch", "another chain", { extensions });
     }
-    if (chain !== this.chainAt(run.runId, seq))
-      throw new DecoError("chain_mismatch", "another chain");
+    if (this.loseAckAnswers > 0) {
+      this.loseAckAnswers -= 1;
+      run.truncated = Math.max(run.truncated, seq);
+      throw new DecoError("unavailable", "the answer was lost");
+    }
     run.acked = Math.max(run.acked, seq);
     this.acks.push({ runId: run.runId, seq, chain });
     return Response.json({});
