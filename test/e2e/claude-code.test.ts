@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { access } from "node:fs/promises";
+import type { RunEvent } from "../../src/protocol/run-events.ts";
 import {
   docker,
   type Lab,
@@ -31,10 +32,12 @@ describe.skipIf(skipped)(
     let model: ModelServer;
     let lab: Lab;
     let link: RunningDeco;
+    let env: Record<string, string>;
     beforeAll(async () => {
       model = await startModelServer();
       lab = await startLab();
-      link = await lab.link({ env: { ANTHROPIC_BASE_URL: model.url, ANTHROPIC_API_KEY: KEY } });
+      env = { ANTHROPIC_BASE_URL: model.url, ANTHROPIC_API_KEY: KEY };
+      link = await lab.link({ env });
     }, 60_000);
     afterAll(async () => {
       await lab?.[Symbol.asyncDispose]();
@@ -81,6 +84,25 @@ describe.skipIf(skipped)(
         detail: expect.stringContaining("500"),
         fix: expect.stringMatching(/.+/),
       });
+    }, 60_000);
+
+    test("kill -9 of the daemon while the model talks: the agent asks again, with the same token", async () => {
+      const events: RunEvent[] = [];
+      let killed = false;
+      for await (const event of lab.events(await lab.dispatch(claude("slow 30 100")))) {
+        events.push(event);
+        if (killed || event.type !== "assistant.message.delta") continue;
+        killed = true;
+        link.child.kill("SIGKILL");
+        await link.ended;
+        link = await lab.link({ env });
+      }
+      expect(killed).toBe(true);
+      expect(seqsOf(events)).toEqual(upTo(events.length));
+      // The CLI asks again without streaming, which the script answers by one word.
+      expect(payloadOf(events, "run.completed")).toMatchObject({ exitCode: 0, output: "word" });
+      const asked = model.requests.filter(({ body }) => body.includes("slow 30 100"));
+      expect(asked.length).toBeGreaterThan(1);
     }, 60_000);
 
     test("a thread's sandbox stays until it is removed; then nothing is left behind", async () => {
