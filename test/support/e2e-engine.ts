@@ -19,8 +19,11 @@ export interface OwnEngine extends AsyncDisposable {
 
 const DOCKERD = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"];
 
+const UNSHARE = "/usr/bin/unshare";
+
 /** Whether one can be started here: by root alone. */
-export const canOwnEngine = process.getuid?.() === 0 && DOCKERD.some((path) => existsSync(path));
+export const canOwnEngine =
+  process.getuid?.() === 0 && existsSync(UNSHARE) && DOCKERD.some((path) => existsSync(path));
 
 /** Private socket, data, state, pid file and network: it touches nothing of this machine's. */
 export async function ownEngine(): Promise<OwnEngine> {
@@ -56,7 +59,7 @@ export async function ownEngine(): Promise<OwnEngine> {
       const alone = ["--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"];
       const dockerd = DOCKERD.find((path) => existsSync(path)) ?? "dockerd";
       // In a network of its own: without a bridge it would remove docker0, which is the machine's.
-      child = spawn("unshare", ["--net", "--", dockerd, ...state, ...own, ...alone], {
+      child = spawn(UNSHARE, ["--net", "--", dockerd, ...state, ...own, ...alone], {
         stdio: "ignore",
         detached: true,
       });

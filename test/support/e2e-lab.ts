@@ -40,7 +40,7 @@ export interface LinkOptions {
 const CACHE = fileURLToPath(new URL("../../.cache/deco", import.meta.url));
 
 /** Ends a run that hangs; longer than a cold build of the largest image. */
-const RUN_LIMIT_MS = 180_000;
+const RUN_LIMIT_MS = 235_000;
 
 export async function startLab(options: Partial<HubOptions> = {}): Promise<Lab> {
   const home = await newHome();
