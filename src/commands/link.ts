@@ -2,6 +2,7 @@ import type { SettingName } from "../daemon/config.ts";
 import { startDaemon } from "../daemon/main.ts";
 import { DecoError } from "../protocol/errors.ts";
 import type { Command } from "./command.ts";
+import { drainDaemon } from "./drain.ts";
 import { createLog } from "./log.ts";
 import { settings } from "./settings.ts";
 
@@ -12,14 +13,13 @@ export interface LinkFlags {
   readonly tunnel?: boolean | string;
   readonly localSandboxProvider?: string;
   readonly maxRuns?: number;
+  readonly drainSeconds?: number;
   readonly name?: string;
   readonly allowUnconfined?: boolean;
   readonly insecure?: boolean;
   readonly dockerHost?: string;
   readonly logLevel?: string;
 }
-
-const DRAIN_MS = 10_000;
 
 /** `deco link`: the daemon in the foreground, until a signal or until the hub refuses it for good. */
 export function link(flags: LinkFlags): Command {
@@ -45,8 +45,7 @@ export function link(flags: LinkFlags): Command {
     });
     const end = await Promise.race([daemon.closed, stopped]);
     if (end === undefined) {
-      out.note("draining; press again to leave at once");
-      await daemon.drain(DRAIN_MS);
+      await drainDaemon({ out }, daemon);
       return 0;
     }
     if (end.error) throw end.error;
@@ -56,10 +55,20 @@ export function link(flags: LinkFlags): Command {
 
 /** Flags by the daemon's own names. */
 function settingsOf(flags: LinkFlags): { readonly [K in SettingName]?: unknown } {
-  const { hub, port, maxRuns, name, allowUnconfined, insecure, dockerHost, logLevel } = flags;
+  const {
+    hub,
+    port,
+    maxRuns,
+    drainSeconds,
+    name,
+    allowUnconfined,
+    insecure,
+    dockerHost,
+    logLevel,
+  } = flags;
   const provider = flags.localSandboxProvider;
   // commander sets `tunnel: true` when neither flag is given.
   const tunnel = flags.tunnel === false ? false : typeof flags.tunnel === "string" || undefined;
-  const more = { maxRuns, name, allowUnconfined, insecure, dockerHost, logLevel };
+  const more = { maxRuns, drainSeconds, name, allowUnconfined, insecure, dockerHost, logLevel };
   return { hub, port, tunnel, provider, ...more };
 }

@@ -78,6 +78,9 @@ function addLink(program: Command, run: Runner): void {
     .addOption(new Option("--tunnel <kind>", "kind of tunnel").choices(["relay"]))
     .addOption(provider("--local-sandbox-provider <name>", "sandbox provider for runs"))
     .addOption(integer("--max-runs <n>", "runs at the same time", 1, 1000))
+    .addOption(
+      integer("--drain-seconds <s>", "seconds that runs get to end on a signal (30)", 0, 86_400),
+    )
     .option("--name <name>", "this laptop's name at the hub (default: its host name)")
     .option("--allow-unconfined", "go on where nothing here can confine a process")
     .option("--insecure", "allow http to a hub that is not on this machine")

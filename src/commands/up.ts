@@ -8,6 +8,7 @@ import { DecoError } from "../protocol/errors.ts";
 import type { HarnessName, ProviderName } from "../protocol/messages.ts";
 import { pageApp, signInFailedPage } from "../web/page-app.tsx";
 import type { Command, CommandContext } from "./command.ts";
+import { drainDaemon } from "./drain.ts";
 import { leaveUpSession, localDaemon } from "./home.ts";
 import { HUB_PORT } from "./hub.ts";
 import { createLog } from "./log.ts";
@@ -142,10 +143,6 @@ async function stay(context: CommandContext, { hub, daemon, config }: Running): 
     if (end.error) throw end.error;
     return end.exitCode;
   }
-  out.note("draining; press again to leave at once");
-  const left = await daemon.drain(DRAIN_MS);
-  if (left > 0) out.note(`${left} runs go on when this home is up again`);
+  await drainDaemon(context, daemon);
   return 0;
 }
-
-const DRAIN_MS = 10_000;

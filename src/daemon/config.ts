@@ -19,6 +19,7 @@ const Settings = z.object({
   provider: z.enum(PROVIDERS).optional(),
   allowUnconfined: flagBoolean.default(false),
   maxRuns: z.coerce.number().int().min(1).max(256).default(4),
+  drainSeconds: z.coerce.number().int().min(0).max(86_400).default(30),
   insecure: flagBoolean.default(false),
   dockerHost: z.string().min(1).optional(),
   logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
@@ -63,6 +64,11 @@ export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
     help: "let runs go on without confinement where nothing here can confine them",
   },
   maxRuns: { flag: "--max-runs <n>", env: "DECO_MAX_RUNS", help: "runs at the same time" },
+  drainSeconds: {
+    flag: "--drain-seconds <s>",
+    env: "DECO_DRAIN_SECONDS",
+    help: "seconds that runs get to end when the daemon is told to leave",
+  },
   insecure: {
     flag: "--insecure",
     env: "DECO_INSECURE",

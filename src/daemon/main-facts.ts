@@ -14,7 +14,8 @@ export interface DaemonFacts {
   /** Set once, as soon as they are built. */
   parts: DaemonParts | undefined;
   link: LinkState;
-  draining: boolean;
+  /** Unix ms until which it waits for its runs, once it leaves. */
+  drainUntilMs: number | undefined;
   controlUrl: string | undefined;
   missedHeartbeat: DecoError | undefined;
   readonly startedAtMs: number;
@@ -36,7 +37,7 @@ export function daemonFacts(options: {
   const facts: DaemonFacts = {
     parts: undefined,
     link: { type: "connecting", since: startedAtMs, attempt: 0 },
-    draining: false,
+    drainUntilMs: undefined,
     controlUrl: undefined,
     missedHeartbeat: undefined,
     startedAtMs,
@@ -50,7 +51,7 @@ export function daemonFacts(options: {
       const runs = facts.parts?.journal.heartbeatRuns() ?? [];
       const active = runs.filter((run) => !isEnded(run.status)).length;
       return {
-        state: facts.draining ? "draining" : "online",
+        state: facts.drainUntilMs !== undefined ? "draining" : "online",
         load: { runs: active, maxRuns: config.maxRuns },
         runs,
         capabilities: facts.parts?.offer.capabilities() ?? [],
@@ -65,7 +66,7 @@ function snapshotOf(
   { config, hub, page }: { config: Config; hub: string; page: string | undefined },
   lastHeartbeatAtMs: number | undefined,
 ): StatusSnapshot {
-  const { parts, link, draining, startedAtMs, missedHeartbeat, controlUrl } = facts;
+  const { parts, link, drainUntilMs, startedAtMs, missedHeartbeat, controlUrl } = facts;
   const choice = parts?.offer.choice();
   return statusSnapshot({
     version: VERSION,
@@ -74,7 +75,9 @@ function snapshotOf(
     hub,
     page,
     link,
-    draining,
+    draining: drainUntilMs !== undefined,
+    drain: drainUntilMs === undefined ? undefined : drainOf(parts, drainUntilMs),
+    sandboxes: parts?.reconcile.counts(),
     startedAtMs,
     lastHeartbeatAtMs,
     missedHeartbeat,
@@ -87,4 +90,13 @@ function snapshotOf(
     control: controlUrl,
     hasTunnel: config.tunnel,
   });
+}
+
+/** What a leaving daemon waits for: runs that wait for their turn are left to the next one. */
+function drainOf(parts: DaemonParts | undefined, untilMs: number) {
+  const begun = parts?.executor.active().filter((run) => run.begun) ?? [];
+  return {
+    until: new Date(untilMs).toISOString(),
+    runs: begun.map(({ runId, attempt }) => ({ runId, attempt })),
+  };
 }

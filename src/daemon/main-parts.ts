@@ -13,6 +13,7 @@ import { type Journal, openJournal } from "./journal.ts";
 import type { Log } from "./log.ts";
 import { createModelProxy } from "./model-proxy/model-proxy.ts";
 import { createOffer, type Offer } from "./offer.ts";
+import { createReconcile, type Reconcile } from "./reconcile.ts";
 import { createSandboxes } from "./sandboxes.ts";
 import type { StatusSnapshot } from "./status.ts";
 import type { LinkSession } from "./supervise-state.ts";
@@ -23,6 +24,7 @@ export interface DaemonParts {
   readonly journal: Journal;
   readonly executor: Executor;
   readonly offer: Offer;
+  readonly reconcile: Reconcile;
   readonly clock: HubClock;
   readonly providers: ReturnType<typeof createProviders>;
   /** For local programs: checks no signature. */
@@ -69,6 +71,13 @@ export async function buildParts(options: DaemonPartsOptions): Promise<DaemonPar
     log,
   });
   const sandboxes = sandboxesOf(providers, executor, offer);
+  const reconcile = createReconcile({
+    providers: () => [...providers.values()].filter(({ name }) => offer.mayHold(name)),
+    busy: (handle) => executor.isBusy(handle),
+    remove: (provider, handle, signal) => executor.sandboxes.remove(provider, handle, signal),
+    failLost: (signal) => executor.failLost(signal),
+    log,
+  });
   const app = controlApp({ status, log, journal, runs: executor, sandboxes });
   const clock = new HubClock({ now: Date.now });
   let signing: SigningSession | undefined;
@@ -77,6 +86,7 @@ export async function buildParts(options: DaemonPartsOptions): Promise<DaemonPar
     journal,
     executor,
     offer,
+    reconcile,
     clock,
     providers,
     app,
@@ -102,6 +112,7 @@ function sandboxesOf(
     providers,
     mayHold: offer.mayHold,
     busy: (handle) => executor.isBusy(handle),
+    endRuns: (handle, signal) => executor.endRunsIn(handle, signal),
     ensure: async (handle, spec, signal) => {
       const name = spec.provider ?? orThrow(offer.defaultProvider());
       const provider = providers.get(name);

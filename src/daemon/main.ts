@@ -15,6 +15,7 @@ import { buildParts, type DaemonParts } from "./main-parts.ts";
 import { makePaths } from "./paths.ts";
 import type { StatusSnapshot } from "./status.ts";
 import { supervise } from "./supervise.ts";
+import { type WakeWatchOptions, watchWake } from "./supervise-wake.ts";
 
 export interface StartDaemonOptions {
   /** With `hub` set. */
@@ -28,6 +29,8 @@ export interface StartDaemonOptions {
   readonly page?: string;
   /** Drains, then closes. */
   readonly signal?: AbortSignal;
+  /** How a sleep of the laptop is noticed; its own clocks when absent. */
+  readonly clocks?: Omit<WakeWatchOptions, "onWake">;
 }
 
 export interface DaemonEnd {
@@ -45,16 +48,17 @@ export interface RunningDaemon extends AsyncDisposable {
   readonly ready: Promise<void>;
   /** Resolves when everything is closed; never rejects. */
   readonly closed: Promise<DaemonEnd>;
-  /** Takes no more work and waits for what runs; resolves with the number of runs left. */
-  drain(graceMs: number): Promise<number>;
+  /**
+   * Takes no more work and waits for what runs; resolves with the number of runs left, which go on
+   * in their sandboxes for the next daemon. The grace is the setting `drainSeconds` when absent.
+   */
+  drain(graceMs?: number): Promise<number>;
   /** Ends the link and puts runs down as they are, for the next daemon of this home. */
   close(): Promise<void>;
 }
 
 const DEFAULT_CONTROL_PORT = 5174;
-/** After a signal, runs get so long to end before they are put down for the next daemon. */
-const DRAIN_MS = 10_000;
-const PROBE_EVERY_MS = 60_000;
+const LOOK_EVERY_MS = 60_000;
 
 /**
  * Builds and starts the daemon of one home. The only place of the daemon that makes objects.
@@ -110,19 +114,15 @@ interface RunOptions extends StartDaemonOptions {
 
 /** From here on everything stands; only the link comes and goes. */
 function run(options: RunOptions): RunningDaemon {
-  const { config, log, facts, parts, closing, controlUrl } = options;
+  const { config, facts, parts, closing, controlUrl } = options;
   const stop = new AbortController();
   const closed = deferred<DaemonEnd>();
   const ready = deferred();
   // Whoever does not wait for it shall not be ended by its rejection.
   ready.promise.catch(() => {});
-  const probing = setInterval(() => {
-    parts.offer.refresh(stop.signal).catch((error: unknown) => {
-      log.warn({ err: error }, "looking at the providers failed; again in a minute");
-    });
-  }, PROBE_EVERY_MS);
+  const watching = watch(options, stop.signal);
   const finish = async (error?: DecoError) => {
-    clearInterval(probing);
+    watching[Symbol.dispose]();
     ready.reject(error ?? new DecoError("draining", "the daemon was closed before it was online"));
     await shutDown(options, error);
     await closing.close();
@@ -134,8 +134,8 @@ function run(options: RunOptions): RunningDaemon {
       (thrown: unknown) => finish(DecoError.from(thrown)),
     )
     .catch((thrown: unknown) => closed.resolve({ exitCode: 1, error: DecoError.from(thrown) }));
-  const drain = (graceMs: number) => {
-    facts.draining = true;
+  const drain = (graceMs = config.drainSeconds * 1000) => {
+    facts.drainUntilMs = Date.now() + graceMs;
     facts.news.ring();
     return parts.executor.drain(graceMs);
   };
@@ -143,7 +143,7 @@ function run(options: RunOptions): RunningDaemon {
     stop.abort(new DecoError("draining", "the daemon leaves"));
     await closed.promise;
   };
-  leaveOnSignal(options, () => drain(DRAIN_MS).then(close));
+  leaveOnSignal(options, () => drain().then(close));
   return {
     socketPath: config.paths.controlSocket,
     ...(controlUrl === undefined ? {} : { controlUrl }),
@@ -153,6 +153,33 @@ function run(options: RunOptions): RunningDaemon {
     drain,
     close,
     [Symbol.asyncDispose]: close,
+  };
+}
+
+/** What is done by the clock: providers and sandboxes are looked at, a sleep of the laptop is told. */
+function watch({ log, parts, clocks }: RunOptions, signal: AbortSignal): Disposable {
+  const look = async () => {
+    await parts.offer.refresh(signal);
+    await parts.reconcile.once(signal);
+  };
+  const failed = (error: unknown) => {
+    if (!signal.aborted) log.warn({ err: error }, "looking around failed; again in a minute");
+  };
+  // The providers were just looked at.
+  parts.reconcile.once(signal).catch(failed);
+  const looking = setInterval(() => void look().catch(failed), LOOK_EVERY_MS);
+  const wake = watchWake({
+    ...clocks,
+    onWake: (sleptMs) => {
+      log.info({ sleptMs: Math.round(sleptMs) }, "the laptop slept; its runs say so");
+      parts.executor.slept(sleptMs);
+    },
+  });
+  return {
+    [Symbol.dispose]: () => {
+      clearInterval(looking);
+      wake[Symbol.dispose]();
+    },
   };
 }
 

@@ -30,9 +30,14 @@ export interface SandboxesOptions {
   ) => Promise<void>;
   /** Whether this provider may hold sandboxes of ours: one that never worked here can't. */
   readonly mayHold: (name: ProviderName) => boolean;
+  /** Cancels the runs in a sandbox and waits for their ends. */
+  readonly endRuns: (handle: string, signal: AbortSignal) => Promise<void>;
   /** Whether a run that has not ended uses this sandbox. */
   readonly busy: (handle: string) => boolean;
 }
+
+/** harnessd needs 12 s for the ends of its runs (LESSONS 39). */
+const END_RUNS_MS = 15_000;
 
 export function createSandboxes(options: SandboxesOptions): Sandboxes {
   const { providers, ensure, busy } = options;
@@ -55,6 +60,7 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
       if (busy(handle) && !force) {
         throw new DecoError("sandbox_busy", `a run is active in ${handle}`);
       }
+      if (busy(handle)) await endRuns(options, handle, signal);
       const found = await find(handle, signal);
       if (found !== undefined) await options.remove(found.provider, handle, signal);
     },
@@ -63,6 +69,16 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
       return provider.endpoint(handle, signal);
     },
   };
+}
+
+/** Runs get their terminal events before the sandbox goes; one that takes too long does not hold it. */
+async function endRuns(
+  options: SandboxesOptions,
+  handle: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const within = AbortSignal.any([signal, AbortSignal.timeout(END_RUNS_MS)]);
+  await options.endRuns(handle, within).catch(() => signal.throwIfAborted());
 }
 
 interface Found {

@@ -1,6 +1,7 @@
 import type { DecoError } from "../protocol/errors.ts";
 import type { Capability, ProviderName, RunState } from "../protocol/messages.ts";
 import { isEnded } from "../protocol/run-events.ts";
+import type { ReconcileCounts } from "./reconcile.ts";
 import type { LinkState } from "./supervise-state.ts";
 
 /** One thing that is not as it should be, with what to do about it. */
@@ -34,6 +35,13 @@ export interface StatusSnapshot {
   /** Why it is this one, or none. */
   readonly providerReason: string;
   readonly capabilities: readonly Capability[];
+  /** Once it leaves: until when it waits (RFC 3339), and for which runs. */
+  readonly drain?: {
+    readonly until: string;
+    readonly runs: readonly { readonly runId: string; readonly attempt: number }[];
+  };
+  /** The last look at the sandboxes (once a minute), and what looks have done since the start. */
+  readonly sandboxes?: ReconcileCounts;
   readonly load: { readonly runs: number; readonly maxRuns: number };
   /** Runs that are unfinished, or whose events the hub has not all acknowledged. */
   readonly runs: readonly RunState[];
@@ -51,6 +59,8 @@ export interface StatusFacts
   > {
   readonly link: LinkState;
   readonly draining: boolean;
+  readonly drain?: StatusSnapshot["drain"] | undefined;
+  readonly sandboxes?: ReconcileCounts | undefined;
   readonly startedAtMs: number;
   readonly lastHeartbeatAtMs?: number | undefined;
   readonly missedHeartbeat?: DecoError | undefined;
@@ -87,6 +97,8 @@ export function statusSnapshot(facts: StatusFacts): StatusSnapshot {
     ...(facts.provider === undefined ? {} : { provider: facts.provider }),
     providerReason: facts.providerReason,
     capabilities: facts.capabilities,
+    ...(facts.drain === undefined ? {} : { drain: facts.drain }),
+    ...(facts.sandboxes === undefined ? {} : { sandboxes: facts.sandboxes }),
     load: { runs: active.length, maxRuns: facts.maxRuns },
     runs: runs.filter((run) => !isEnded(run.status) || run.firstSeq <= run.lastSeq),
     socket: facts.socket,

@@ -19,6 +19,7 @@ function sandboxes(o: { busy?: boolean; seen?: readonly ProviderName[] } = {}) {
   ]);
   const all = createSandboxes({
     providers,
+    endRuns: () => Promise.resolve(),
     mayHold: (name) => (o.seen ?? ["docker", "process"]).includes(name),
     busy: () => o.busy ?? false,
     ensure: (handle, spec, signal) => docker.ensure(handle, spec, context, signal),

@@ -69,6 +69,7 @@ export async function controlPlane(options: { maxBodyBytes?: number } = {}): Pro
   });
   const sandboxes = createSandboxes({
     providers,
+    endRuns: () => Promise.resolve(),
     mayHold: () => true,
     busy: (handle) => executor.isBusy(handle),
     ensure: (handle, spec, signal) => executor.sandboxes.ensure({ provider, handle, spec, signal }),

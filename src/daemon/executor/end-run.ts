@@ -3,6 +3,7 @@ import { DecoError } from "../../protocol/errors.ts";
 import type { HarnessEvent } from "../../sandbox/harness-client.ts";
 import type { JournalDraft } from "../journal.ts";
 import type { LiveRun } from "./live-run.ts";
+import { lostSandbox } from "./lost-sandbox.ts";
 import type { ExecutorParts } from "./parts.ts";
 import { proveGone } from "./prove-gone.ts";
 import { takeReceipt } from "./receipt.ts";
@@ -49,6 +50,7 @@ async function terminalEvent(
   const reason = stopReason(live.signal);
   if (reason === "cancelled" || reason === "superseded")
     return await cancelled(parts, live, reason);
+  if (reason === "lost") return await failed(parts, live, lostSandbox(live));
   if (reason === "timeout") return await failed(parts, live, timedOut(live));
   if (outcome.type === "error") return await failed(parts, live, outcome.error);
   const { event } = outcome;

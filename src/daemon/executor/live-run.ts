@@ -20,6 +20,8 @@ export interface LiveRun {
   /** Whether harnessd may have been told to start: from then on processes may be left. */
   told: boolean;
   sandbox?: SandboxInfo;
+  /** Whether the last look found its sandbox gone; the second one in a row ends the run. */
+  missed?: boolean;
   harness?: { readonly client: HarnessClient; readonly runId: string };
 }
 
@@ -48,4 +50,6 @@ export interface ActiveRun {
   readonly attempt: number;
   readonly handle: string;
   readonly provider: ProviderName;
+  /** False while it waits for its turn. */
+  readonly begun: boolean;
 }

@@ -1,76 +1,21 @@
 import { DecoError } from "../../protocol/errors.ts";
 import type { DispatchRun, HarnessName, ProviderName, RunState } from "../../protocol/messages.ts";
 import type { SandboxProvider } from "../../sandbox/provider.ts";
-import type { Journal, RunRecord } from "../journal.ts";
-import type { Log } from "../log.ts";
+import { untilAbort } from "../../sandbox/until-abort.ts";
+import type { RunRecord } from "../journal.ts";
 import { admit } from "./admission.ts";
+import type { Executor, ExecutorOptions } from "./executor.ts";
 import { handleOf } from "./handle-of.ts";
 import { type ActiveRun, type LiveRun, newLiveRun } from "./live-run.ts";
-import type { ExecutorParts, RunModelAccess } from "./parts.ts";
+import { isLost } from "./lost-sandbox.ts";
+import type { ExecutorParts } from "./parts.ts";
 import { adoptRun, performRun } from "./perform-run.ts";
 import { failurePayload } from "./run-failure.ts";
 import { RunSlots } from "./run-slots.ts";
 import { createSandboxHost, type SandboxHost } from "./sandbox-host.ts";
 import { saySlept } from "./say-slept.ts";
 
-export interface ExecutorOptions {
-  readonly journal: Journal;
-  readonly providers: ReadonlyMap<ProviderName, SandboxProvider>;
-  /** The provider for runs that name none, or why there is none. */
-  readonly defaultProvider: () => ProviderName | DecoError;
-  /** Why a provider can't be used now, by the newest probe. Absent: every one can. */
-  readonly checkProvider?: (name: ProviderName) => DecoError | undefined;
-  readonly modelProxy: RunModelAccess;
-  readonly limits: { readonly maxRuns: number };
-  /** Harnesses that may be dispatched; shell and claude-code when absent. */
-  readonly harnesses?: readonly HarnessName[];
-  readonly instanceId: string;
-  readonly log: Log;
-  readonly now?: () => number;
-}
-
-/** Runs what is dispatched, each step journaled; the hub and the tunnel need not be there. */
-export interface Executor {
-  /** Sandboxes with their model socket, for routes that make and remove them as well. */
-  readonly sandboxes: SandboxHost;
-  /**
-   * Enters a run into the ledger and starts it; the same dispatch again attaches.
-   *
-   * @throws unknown_harness, capability_missing, isolation_unavailable, run_conflict,
-   * attempt_stale, draining, and why no provider can be used
-   */
-  dispatch(body: DispatchRun): RunState;
-  /** Durable when it returns, also for a run that was not dispatched yet. @throws attempt_stale */
-  cancel(runId: string, attempt?: number): void;
-  /** @throws run_not_found, attempt_stale, run_not_waiting, harness_unreachable */
-  input(runId: string, attempt: number, text: string, signal: AbortSignal): Promise<void>;
-  approve(
-    runId: string,
-    attempt: number,
-    decision: { callId?: string },
-    signal: AbortSignal,
-  ): Promise<void>;
-  deny(
-    runId: string,
-    attempt: number,
-    decision: { callId?: string; reason?: string },
-    signal: AbortSignal,
-  ): Promise<void>;
-  /** After a start: goes on with, ends or fails what was left unfinished. The first call counts. */
-  resumeAll(): void;
-  /** The laptop slept until now: told in each run that worked, and not counted in its time. */
-  slept(sleptMs: number): void;
-  /** Runs that this process works on, waiting ones included. */
-  active(): ActiveRun[];
-  /** Whether a run works, or waits to work, in this sandbox. */
-  isBusy(handle: string): boolean;
-  /** Takes no new runs; resolves when all have ended or the grace is over, with what is left. */
-  drain(graceMs: number): Promise<number>;
-  /** Cancels every run, durably, and resolves when each has its terminal event. */
-  cancelAll(): Promise<void>;
-  /** Puts every run down as it is, to be adopted by the next daemon. */
-  close(): Promise<void>;
-}
+export type { Executor, ExecutorOptions } from "./executor.ts";
 
 const DEFAULT_HARNESSES: readonly HarnessName[] = ["shell", "claude-code"];
 
@@ -159,11 +104,12 @@ class RunExecutor implements Executor {
   }
 
   active(): ActiveRun[] {
-    return [...this.#live.values()].map(({ dispatch, handle, provider }) => ({
+    return [...this.#live.values()].map(({ dispatch, handle, provider, begun }) => ({
       runId: dispatch.runId,
       attempt: dispatch.attempt,
       handle,
       provider: provider.name,
+      begun,
     }));
   }
 
@@ -173,32 +119,50 @@ class RunExecutor implements Executor {
 
   async drain(graceMs: number): Promise<number> {
     this.#draining = true;
+    this.#parts.slots.pause();
     let timer: ReturnType<typeof setTimeout> | undefined;
     const grace = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, graceMs);
     });
-    await Promise.race([this.#allDone(), grace]);
+    await Promise.race([this.#done((live) => live.begun), grace]);
     clearTimeout(timer);
     return this.#live.size;
+  }
+
+  async endRunsIn(handle: string, signal: AbortSignal): Promise<void> {
+    const inside = (live: LiveRun) => live.handle === handle;
+    for (const { dispatch } of [...this.#live.values()].filter(inside)) {
+      const { runId, attempt } = dispatch;
+      // A lower attempt is being ended already.
+      if (this.#parts.journal.record(runId)?.attempt === attempt) this.cancel(runId, attempt);
+    }
+    await untilAbort(this.#done(inside), signal);
+  }
+
+  async failLost(signal: AbortSignal): Promise<number> {
+    const looks = [...this.#live.values()].map((live) => isLost(live, signal));
+    return (await Promise.all(looks)).filter(Boolean).length;
   }
 
   async cancelAll(): Promise<void> {
     this.#draining = true;
     for (const { dispatch } of this.#live.values()) this.cancel(dispatch.runId, dispatch.attempt);
-    await this.#allDone();
+    await this.#done(() => true);
   }
 
   async close(): Promise<void> {
     this.#draining = true;
     for (const live of this.#live.values()) live.stop("leaving");
     this.#leaving.abort(new DecoError("draining", "the daemon leaves"));
-    await this.#allDone();
+    await this.#done(() => true);
     await this.sandboxes[Symbol.asyncDispose]();
   }
 
-  async #allDone(): Promise<void> {
-    while (this.#live.size > 0) {
-      await Promise.all([...this.#live.values()].map((live) => live.done));
+  async #done(which: (live: LiveRun) => boolean): Promise<void> {
+    for (;;) {
+      const left = [...this.#live.values()].filter(which);
+      if (left.length === 0) return;
+      await Promise.all(left.map((live) => live.done));
     }
   }
 

@@ -14,9 +14,15 @@ export class RunSlots {
   readonly #busy = new Map<string, number>();
   readonly #queue: Waiting[] = [];
   #active = 0;
+  #paused = false;
 
   constructor(maxRuns: number) {
     this.#maxRuns = maxRuns;
+  }
+
+  /** From now on nobody who waits gets a turn. */
+  pause(): void {
+    this.#paused = true;
   }
 
   get active(): number {
@@ -78,6 +84,7 @@ export class RunSlots {
   }
 
   #next(): void {
+    if (this.#paused) return;
     for (const waiting of this.#queue.slice()) {
       if (this.#active >= this.#maxRuns) return;
       if (this.#busy.has(waiting.handle)) continue;
@@ -91,6 +98,6 @@ export class RunSlots {
   #obstacle(handle: string): WaitReason | undefined {
     if (this.#busy.has(handle)) return "sandbox_busy";
     if (this.#queue.some((waiting) => waiting.handle === handle)) return "sandbox_busy";
-    return this.#active >= this.#maxRuns ? "max_runs" : undefined;
+    return this.#paused || this.#active >= this.#maxRuns ? "max_runs" : undefined;
   }
 }

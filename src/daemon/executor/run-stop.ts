@@ -1,5 +1,5 @@
 /** Why a run is stopped from outside. */
-export type StopReason = "cancelled" | "superseded" | "timeout" | "leaving";
+export type StopReason = "cancelled" | "superseded" | "timeout" | "lost" | "leaving";
 
 /** The reason of an aborted run's signal. */
 export class RunStopped extends Error {
