@@ -53,7 +53,9 @@ export function createOutput(options: OutputOptions): Output {
     note: (text) => void stderr.write(`${text}\n`),
     error: (error) => {
       if (json) line(JSON.stringify(errorDocument(error)));
-      stderr.write(`error: ${error.info.title}: ${error.message}\nfix: ${error.fix}\n`);
+      // A hub, or a sandbox behind it, may have had a say in this text.
+      const detail = printable(error.message);
+      stderr.write(`error: ${error.info.title}: ${detail}\nfix: ${printable(error.fix)}\n`);
     },
     bold: paint(1),
     dim: paint(2),

@@ -20,12 +20,9 @@ export const RUN_ERRORS = {
     "Run `deco doctor` on the laptop for what is missing.",
     { exit: 7 },
   ),
-  policy_denied: e(
-    409,
-    "The laptop's owner does not allow this",
-    "See `deco policy show` on the laptop.",
-    { exit: 6 },
-  ),
+  policy_denied: e(409, "The laptop's owner does not allow this", "Ask the laptop's owner.", {
+    exit: 6,
+  }),
   isolation_unavailable: e(
     409,
     "This isolation can't be had here",
@@ -69,7 +66,7 @@ export const RUN_ERRORS = {
   sandbox_failed: e(
     502,
     "The sandbox did not become ready",
-    "See its log with `deco sandbox logs`.",
+    "Remove it with `deco sandbox rm`; the next run makes a new one.",
   ),
   sandbox_lost: e(502, "The sandbox is gone", "Start the run again.", { retryable: true }),
   docker_unavailable: e(503, "The Docker engine does not answer", "Start Docker, then try again.", {
@@ -91,9 +88,14 @@ export const RUN_ERRORS = {
   ),
 
   // Harnesses
-  harness_unreachable: e(502, "harnessd does not answer", "See `deco sandbox logs`.", {
-    retryable: true,
-  }),
+  harness_unreachable: e(
+    502,
+    "harnessd does not answer",
+    "Try again; if it stays, remove the sandbox with `deco sandbox rm`.",
+    {
+      retryable: true,
+    },
+  ),
   harness_failed: e(502, "The harness failed", "See the run's events for its own words."),
   harness_restarted: e(502, "harnessd restarted during the run", "Start the run again.", {
     retryable: true,

@@ -61,6 +61,12 @@ describe("what commands print", () => {
     expect(printable("\u0000\u007F")).toBe("");
   });
 
+  test("nor do those in an error that came from afar", () => {
+    const { out, stderr } = capture();
+    out.error(new DecoError("harness_failed", "\u001B]0;x\u0007said", { fix: "run \u001B[8mrm" }));
+    expect(stderr()).toBe("error: The harness failed: ]0;xsaid\nfix: run [8mrm\n");
+  });
+
   test("with --json events are printed byte for byte as they came", () => {
     const { out, stdout } = capture({ json: true });
     const sent = event("tool.output.delta", { content: "a\u001B[31m", stream: "stdout" });
