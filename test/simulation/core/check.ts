@@ -1,0 +1,162 @@
+import { RunEvent, terminalStatus } from "../../../src/protocol/run-events.ts";
+import { type Script, scriptOf, wordOf } from "../nodes/script.ts";
+import type { Simulation } from "./simulation.ts";
+import type { Wished } from "./user.ts";
+
+/** Whether the hub has nothing left to do and each wish has become a run. */
+export function isSettled(sim: Simulation, wishes: readonly Wished[]): boolean {
+  if (sim.world.now < sim.world.beganAt + sim.scenario.clearsAtMs) return false;
+  if (wishes.some(({ runId }) => runId === undefined)) return false;
+  const open = sim.fixture.hubDisk.file
+    .prepare("SELECT count(*) AS n FROM runs WHERE settled = 0")
+    .get();
+  if (Number(open?.["n"]) > 0) return false;
+  return sim.laptops.every((laptop) => {
+    if (!laptop.wanted) return true;
+    const left = laptop.disk.file
+      .prepare("SELECT count(*) AS n FROM runs WHERE ended = 0 OR acked_seq < last_seq")
+      .get();
+    return Number(left?.["n"]) === 0;
+  });
+}
+
+/** Holds the hub's log of every run against what its agent said; gives the number of events. */
+export function checkRuns(sim: Simulation, wishes: readonly Wished[]): number {
+  const { file } = sim.fixture.hubDisk;
+  let events = 0;
+  for (const row of file.prepare("SELECT * FROM runs").all()) {
+    const runId = String(row["run_id"]);
+    const log = file
+      .prepare("SELECT seq, link_seq, type, data FROM events WHERE run_id = ? ORDER BY seq")
+      .all(runId)
+      .map((line) => ({
+        seq: Number(line["seq"]),
+        linkSeq: line["link_seq"] === null ? undefined : Number(line["link_seq"]),
+        event: RunEvent.parse(JSON.parse(String(line["data"]))),
+      }));
+    events += log.length;
+    checkLog(
+      sim,
+      {
+        runId,
+        status: String(row["status"]),
+        lastSeq: Number(row["last_seq"]),
+        agreed: Number(row["acked_seq"]),
+        log,
+      },
+      wishes,
+    );
+  }
+  return events;
+}
+
+interface Line {
+  readonly seq: number;
+  readonly linkSeq: number | undefined;
+  readonly event: RunEvent;
+}
+
+interface LoggedRun {
+  readonly runId: string;
+  readonly status: string;
+  readonly lastSeq: number;
+  /** The daemon's number up to which both sides agree. */
+  readonly agreed: number;
+  readonly log: readonly Line[];
+}
+
+function checkLog(sim: Simulation, run: LoggedRun, wishes: readonly Wished[]): void {
+  const { runId, log } = run;
+  const wrong = (what: string) => sim.violate(`${runId}: ${what}`);
+  log.forEach(({ seq }, i) => {
+    if (seq !== i + 1) wrong(`number ${seq} stands at place ${i + 1}`);
+  });
+  if (run.lastSeq !== log.length) wrong(`its row says ${run.lastSeq}, its log has ${log.length}`);
+  const ends = log.filter(({ event }) => terminalStatus(event.type) !== undefined);
+  if (ends.length !== 1 || ends[0] !== log.at(-1)) wrong(`${ends.length} ends`);
+  const end = ends[0] && terminalStatus(ends[0].event.type);
+  if (end !== run.status) wrong(`ended ${end}, its row says ${run.status}`);
+  const gaps = log.filter(({ event }) => event.type === "log.gap");
+  if (gaps.length > 0 && sim.restoredAt === undefined) wrong("a gap, though nothing was restored");
+  checkPlaces(run, gaps.length > 0, wrong);
+  const script = scriptOfRun(sim, runId);
+  if (script === undefined) return wrong("nobody knows what it was about");
+  checkWords(run, script, gaps.length > 0, wrong);
+  const wished = wishes.find((one) => one.runId === runId);
+  checkEnd(sim, run, script, wished, wrong);
+}
+
+/** The daemon's numbers, contiguous beside the hub's own. */
+function checkPlaces({ log }: LoggedRun, gaps: boolean, wrong: (what: string) => void): void {
+  let last = 0;
+  for (const { linkSeq } of log) {
+    if (linkSeq === undefined) continue;
+    if (linkSeq <= last || (!gaps && linkSeq !== last + 1)) wrong(`${linkSeq} after ${last}`);
+    last = linkSeq;
+  }
+}
+
+function checkWords(
+  { status, agreed, log }: LoggedRun,
+  script: Script,
+  gaps: boolean,
+  wrong: (what: string) => void,
+): void {
+  let next = 0;
+  for (const { event, linkSeq = 0 } of log) {
+    if (event.type !== "assistant.message.delta") continue;
+    const { n, word } = event.payload;
+    const fits = gaps ? Number(n) >= next : n === next;
+    if (!fits) wrong(`said ${String(n)} where ${next} was due`);
+    const forged = word === "forged" && linkSeq > agreed;
+    if (!forged && word !== wordOf(script, Number(n))) wrong(`${String(n)} was "${String(word)}"`);
+    next = Number(n) + 1;
+  }
+  if (status === "completed" && next !== script.events && !gaps) {
+    wrong(`completed with ${next} of ${script.events}`);
+  }
+}
+
+function checkEnd(
+  sim: Simulation,
+  { status, log }: LoggedRun,
+  script: Script,
+  wished: Wished | undefined,
+  wrong: (what: string) => void,
+): void {
+  if (status === "cancelled" && wished?.cancelled === false) wrong("cancelled by nobody");
+  if (status === script.end) return;
+  const asked = wished === undefined || wished.cancelled;
+  if (status === "cancelled" && asked) return;
+  const { code } = log.at(-1)?.event.payload ?? {};
+  if (status === "failed" && mayFail(sim, String(code))) return;
+  wrong(`is ${status} (${String(code)}), its agent said ${script.end}`);
+}
+
+const HARNESS_CODES: ReadonlySet<string> = new Set(["harness_unreachable", "harness_failed"]);
+
+/** What can end a run that did nothing wrong. */
+function mayFail(sim: Simulation, code: string): boolean {
+  const { sandboxesLost, laptops } = sim;
+  if (laptops.length > 1) return true;
+  if (sandboxesLost > 0 && ["sandbox_lost", "harness_failed", "sandbox_not_found"].includes(code))
+    return true;
+  if (sim.weather.harnessTroubles > 0 && HARNESS_CODES.has(code)) return true;
+  // Nobody can ask the Go program whether it was told to start just when the daemon died.
+  const unsure = laptops.some(({ crashes, engine }) => crashes > 0 && engine.kind === "go");
+  return unsure && code === "sandbox_lost";
+}
+
+function scriptOfRun(sim: Simulation, runId: string): Script | undefined {
+  const known = sim.fixture.hubDisk.file
+    .prepare("SELECT prompt FROM runs WHERE run_id = ?")
+    .get(runId)?.["prompt"];
+  if (typeof known === "string") return scriptOf(known);
+  for (const { disk } of sim.laptops) {
+    const row = disk.file.prepare("SELECT body FROM runs WHERE run_id = ?").get(runId);
+    if (typeof row?.["body"] !== "string") continue;
+    const body: { prompt: string } = JSON.parse(row["body"]);
+    return scriptOf(body.prompt);
+  }
+  return undefined;
+}

@@ -1,0 +1,136 @@
+import { type Db, openDb, type SqlRow } from "../../../src/storage/open-db.ts";
+import type { Program } from "./world.ts";
+
+type Tables = ReadonlyMap<string, readonly SqlRow[]>;
+type Statement = ReturnType<Db["prepare"]>;
+
+/** When a program dies at its own write: how many commits it still makes, and on which side of one. */
+export interface DeathAtCommit {
+  left: number;
+  readonly side: "before" | "after";
+}
+
+/**
+ * A disk with one SQLite file, which outlives the program that has it open: what was committed
+ * stays, what was not is rolled back, as SQLite would after a crash. It lives in memory and is
+ * wiped for each seed, its prepared statements with their plans kept.
+ */
+export class Disk {
+  readonly #db = openDb(":memory:");
+  readonly #statements = new Map<string, Statement>();
+  readonly #done = new Set<string>();
+  #tables: string[] | undefined;
+  death: DeathAtCommit | undefined;
+  commits = 0;
+
+  /** For checks, and for faults: the file itself. */
+  get file(): Db {
+    return this.#db;
+  }
+
+  /** @param kill - Ends the program that has the file open. */
+  open(program: Program, kill: () => void): Db {
+    let closed = false;
+    const check = () => {
+      if (closed || !program.alive) throw new Error("the file is not open any more");
+    };
+    const commit = <T>(write: () => T): T => {
+      check();
+      if (this.death === undefined || this.death.left > 0) {
+        if (this.death !== undefined) this.death.left -= 1;
+        this.commits += 1;
+        return write();
+      }
+      const { side } = this.death;
+      this.death = undefined;
+      const result = side === "after" ? write() : undefined;
+      kill();
+      if (result !== undefined) return result;
+      throw new Error("the program died at this write");
+    };
+    let inside = false;
+    return {
+      exec: (sql) => {
+        check();
+        if (this.#done.has(sql)) return;
+        this.#db.exec(sql);
+        if (sql.includes("CREATE TABLE")) {
+          this.#done.add(sql);
+          this.#tables = undefined;
+        }
+      },
+      prepare: (sql) => {
+        check();
+        const statement = this.#prepared(sql);
+        return {
+          run: (...args) => {
+            if (!inside) return commit(() => statement.run(...args));
+            check();
+            return statement.run(...args);
+          },
+          get: (...args) => {
+            check();
+            return statement.get(...args);
+          },
+          all: (...args) => {
+            check();
+            return statement.all(...args);
+          },
+        };
+      },
+      transaction: (work) => {
+        if (inside) return work();
+        return commit(() => {
+          inside = true;
+          try {
+            return this.#db.transaction(work);
+          } finally {
+            inside = false;
+          }
+        });
+      },
+      close: () => {
+        closed = true;
+      },
+    };
+  }
+
+  wipe(): void {
+    this.death = undefined;
+    this.commits = 0;
+    for (const table of this.#names()) this.#prepared(`DELETE FROM ${table}`).run();
+  }
+
+  /** A backup: everything committed so far. */
+  backup(): Tables {
+    const rows = (table: string) => this.#prepared(`SELECT * FROM ${table}`).all();
+    return new Map(this.#names().map((table) => [table, rows(table)]));
+  }
+
+  restore(backup: Tables): void {
+    this.wipe();
+    for (const [table, rows] of backup) {
+      for (const row of rows) {
+        const names = Object.keys(row);
+        const sql = `INSERT INTO ${table} (${names.join()}) VALUES (${names.map(() => "?").join()})`;
+        this.#prepared(sql).run(...Object.values(row));
+      }
+    }
+  }
+
+  #names(): string[] {
+    this.#tables ??= this.#db
+      .prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+      .all()
+      .map((row) => String(row["name"]));
+    return this.#tables;
+  }
+
+  #prepared(sql: string): Statement {
+    const known = this.#statements.get(sql);
+    if (known !== undefined) return known;
+    const statement = this.#db.prepare(sql);
+    this.#statements.set(sql, statement);
+    return statement;
+  }
+}

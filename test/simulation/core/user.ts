@@ -1,0 +1,94 @@
+import { isEnded } from "../../../src/protocol/run-events.ts";
+import { promptOf } from "../nodes/script.ts";
+import type { Wish } from "./scenario.ts";
+import { type Simulation, USER } from "./simulation.ts";
+
+/** What became of one wish. */
+export interface Wished {
+  readonly wish: Wish;
+  runId: string | undefined;
+  /** The hub has taken the cancel of a run that, to it, had not ended. */
+  cancelled: boolean;
+  /** The hub took it so late that the run may have ended by itself on the laptop. */
+  cancelledAt: number | undefined;
+  tries: number;
+}
+
+const AGAIN_MS = 700;
+const AGAIN_AT_MOST_MS = 60_000;
+
+/** A user who asks until he is heard: for runs, and for their end. */
+export function beUser(sim: Simulation): Wished[] {
+  const { world, scenario } = sim;
+  return scenario.wishes.map((wish) => {
+    const wished: Wished = {
+      wish,
+      runId: undefined,
+      cancelled: false,
+      cancelledAt: undefined,
+      tries: 0,
+    };
+    world.schedule(world.outside, wish.atMs, () => ask(sim, wished));
+    return wished;
+  });
+}
+
+function ask(sim: Simulation, wished: Wished): void {
+  const { world, hubProgram } = sim;
+  let answered = false;
+  const again = () => {
+    if (wished.runId !== undefined || answered) return;
+    answered = true;
+    wished.tries += 1;
+    const inMs = Math.min(AGAIN_MS * 1.3 ** wished.tries, AGAIN_AT_MOST_MS);
+    world.schedule(world.outside, inMs, () => ask(sim, wished));
+  };
+  // Whatever becomes of the request: without an answer it is asked again.
+  world.schedule(world.outside, 8000, again);
+  if (hubProgram === undefined) return;
+  world.schedule(hubProgram, 1, () => {
+    if (sim.hub === undefined) return again();
+    const { dispatcher } = sim.hub;
+    const { script } = wished.wish;
+    dispatcher
+      .create({
+        user: USER,
+        body: { harness: "shell", prompt: promptOf(script) },
+        idempotency: { key: script.label, path: "/api/runs" },
+        signal: new AbortController().signal,
+      })
+      .then(({ runId }) => world.schedule(world.outside, 1, () => accepted(sim, wished, runId)))
+      .catch((error: unknown) => {
+        world.trace(`${script.label} refused: ${String(error)}`);
+        again();
+      });
+  });
+}
+
+function accepted(sim: Simulation, wished: Wished, runId: string): void {
+  if (wished.runId !== undefined) return;
+  wished.runId = runId;
+  sim.world.trace(`${wished.wish.script.label} is ${runId}`);
+  const { cancelAfterMs } = wished.wish;
+  if (cancelAfterMs === undefined) return;
+  sim.world.schedule(sim.world.outside, cancelAfterMs, () => cancel(sim, wished));
+}
+
+/** Asks for a run's end until the hub has taken it; again when a restored hub has forgotten it. */
+export function cancel(sim: Simulation, wished: Wished): void {
+  const { world, hubProgram } = sim;
+  const { runId } = wished;
+  if (wished.cancelled || hubProgram === undefined || runId === undefined) return;
+  world.schedule(world.outside, AGAIN_MS, () => cancel(sim, wished));
+  world.schedule(hubProgram, 1, () => {
+    if (sim.hub === undefined || wished.cancelled) return;
+    const { store } = sim.hub.context;
+    const run = store.runs.get(runId);
+    if (run === undefined) return;
+    sim.weather.count("cancel");
+    world.trace(`cancel of ${runId}`);
+    sim.hub.dispatcher.cancel(run);
+    wished.cancelled = true;
+    if (!isEnded(run.status)) wished.cancelledAt = world.now;
+  });
+}
