@@ -1,4 +1,4 @@
-import { type Listening, listen } from "../net/listen.ts";
+import { type Listening, listen, type RequestFacts } from "../net/listen.ts";
 import type { ControlFetch } from "./control/control-env.ts";
 import { rawUpgrade } from "./control/raw-upgrade.ts";
 
@@ -16,9 +16,8 @@ function serve(
   app: ControlFetch,
   where: { socketPath: string; mode: number } | { host: string; port: number },
 ): Promise<Listening> {
-  // What the server passes as env is its own; the control plane's env comes from upgrades only.
   return listen(
-    { fetch: (request: Request) => app.fetch(request) },
+    { fetch: (request: Request, { target }: RequestFacts) => app.fetch(request, { target }) },
     { ...where, onUpgrade: rawUpgrade(app) },
   );
 }

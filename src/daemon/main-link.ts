@@ -70,7 +70,8 @@ export function linkParts(options: LinkPartsOptions): LinkParts {
             dialTunnel({
               url: hub.tunnelUrl,
               headers: { "x-link-secret": session.linkSecret },
-              handler: (request, { upgrade }) => app.fetch(request, { tunnelUpgrade: upgrade }),
+              handler: (request, { upgrade, target }) =>
+                app.fetch(request, { tunnelUpgrade: upgrade, target }),
               signal,
             }),
         }

@@ -7,7 +7,13 @@ import { DecoError } from "../protocol/errors.ts";
 
 /** A Hono app, or anything else that answers requests. */
 export interface ListenApp {
-  fetch(request: Request): Response | Promise<Response>;
+  fetch(request: Request, facts: RequestFacts): Response | Promise<Response>;
+}
+
+/** What a Request does not say of itself. */
+export interface RequestFacts {
+  /** The request target as it stood on the wire. */
+  readonly target: string;
 }
 
 export type ListenOptions = {
@@ -41,9 +47,12 @@ const TIMEOUTS = { requestTimeout: 0, headersTimeout: 60_000, keepAliveTimeout: 
  * @throws {@link DecoError} `port_in_use` when the port, or a live unix socket, is taken.
  */
 export async function listen(app: ListenApp, options: ListenOptions): Promise<Listening> {
-  const answer = getRequestListener((request) => app.fetch(request), {
-    overrideGlobalObjects: false,
-  });
+  const answer = getRequestListener(
+    (request, { incoming }) => app.fetch(request, { target: incoming.url ?? "/" }),
+    {
+      overrideGlobalObjects: false,
+    },
+  );
   const server = createServer(TIMEOUTS, (request, response) => void answer(request, response));
   server.timeout = 0;
   const upgraded = new Set<Duplex>();

@@ -19,7 +19,11 @@ export type TunnelUpgradeAnswer = (head: {
  */
 export type TunnelHandler = (
   request: Request,
-  raw: { readonly upgrade?: TunnelUpgradeAnswer },
+  raw: {
+    /** The path with its query as it came through the tunnel. */
+    readonly target?: string;
+    readonly upgrade?: TunnelUpgradeAnswer;
+  },
 ) => Response | Promise<Response>;
 
 /** Serves one stream that the peer opened. */
@@ -63,7 +67,9 @@ export function serveStream(
     return raw.duplex;
   };
   const answer = async () => {
-    const response = await settle(() => handler(request, head.upgrade ? { upgrade } : {}));
+    const response = await settle(() =>
+      handler(request, { target: head.path, ...(head.upgrade ? { upgrade } : {}) }),
+    );
     if (raw) return;
     await respond(stream, response, outbound, head);
     stream.discard();

@@ -66,6 +66,28 @@ describe.each(["tcp", "tunnel"] as const)("through %s", (through: Transport) => 
     },
   );
 
+  test.each([
+    ["/v1/x/../status", "/v1/status"],
+    ["/v1/x/%2e%2e/status", "/v1/status"],
+    ["/v1/./status", "/v1/status"],
+    ["/v1/status?a='b'", "/v1/status?a=%27b%27"],
+    ['/v1/status?a="b"', "/v1/status?a=%22b%22"],
+    ["/v1/status#x", "/v1/status"],
+  ])(
+    "%s is signed as it stands on the wire, not as a URL parser reads it",
+    async (path, folded) => {
+      const plane = await refusing;
+      const [asSent, asRead] = [path, folded].map((text) => {
+        const [name = "", query] = text.split("?");
+        return plane.sign(STATUS, { path: name, query: query === undefined ? "" : `?${query}` });
+      });
+      const good = await read(await plane.send(through, { ...STATUS, ...asSent, path }));
+      expect(good.json["code"]).not.toBe("signature_invalid");
+      const forged = await read(await plane.send(through, { ...STATUS, ...asRead, path }));
+      expect(forged).toMatchObject({ status: 401, json: { code: "signature_invalid" } });
+    },
+  );
+
   test("a request that is sent twice is refused the second time", async () => {
     await using plane = await controlPlane();
     const request = plane.sign(STATUS);

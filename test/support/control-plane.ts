@@ -98,7 +98,7 @@ export async function controlPlane(options: { maxBodyBytes?: number } = {}): Pro
   const socketPath = join(home.paths.runtime, "t.sock");
   const local = await serveLocal(app, socketPath);
   const relay = await tunnelTo((request, raw) =>
-    signedApp.fetch(request, { tunnelUpgrade: raw.upgrade }),
+    signedApp.fetch(request, { tunnelUpgrade: raw.upgrade, target: raw.target }),
   );
   const never = new AbortController().signal;
   const doors: Record<Transport, (request: WireRequest) => Promise<WireAnswer>> = {

@@ -2,6 +2,8 @@ import type { Duplex } from "node:stream";
 
 /** What the transport gives beside the request (`c.env` in handlers). */
 export interface ControlEnv {
+  /** The request target as it came, before a URL parser read it: the signature is over that. */
+  readonly target?: string | undefined;
   /** There for upgrades only: sends the head (101) and gives the raw connection. */
   readonly tunnelUpgrade?: ((head: UpgradeHead) => Duplex) | undefined;
   /** Called by handlers whose answer is a stream: it is passed on as it is, unsigned. */

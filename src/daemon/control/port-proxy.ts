@@ -103,9 +103,10 @@ function passedOn(headers: Headers): Headers {
 }
 
 /** The path behind `/ports/{port}`, byte for byte as it came. */
-function innerPath({ request, handle, port }: PortProxyOptions): string {
-  const { pathname, search } = new URL(request.url);
+function innerPath({ request, handle, port, env }: PortProxyOptions): string {
   const prefix = `/v1/sandboxes/${handle}/ports/${port}`;
+  if (env.target?.startsWith(`${prefix}/`)) return env.target.slice(prefix.length);
+  const { pathname, search } = new URL(request.url);
   const rest = pathname.startsWith(prefix) ? pathname.slice(prefix.length) : "/";
   return `${rest === "" ? "/" : rest}${search}`;
 }

@@ -28,6 +28,7 @@ async function answer(
   });
   let upgraded = false;
   const response = await app.fetch(request, {
+    target: message.url,
     tunnelUpgrade: (answerHead) => {
       upgraded = true;
       if (head.length > 0) socket.unshift(head);

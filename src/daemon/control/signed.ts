@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { rawTarget } from "../../net/raw-target.ts";
 import { DecoError } from "../../protocol/errors.ts";
 import type { NonceCache } from "../../protocol/nonces.ts";
 import {
@@ -43,7 +44,12 @@ export function signed(options: SignedOptions): ControlFetch {
       const session = options.session() ?? NOBODY;
       let checked: CheckedSignature;
       try {
-        checked = check(request, url, session, options.now());
+        checked = check(
+          request,
+          env?.target ?? `${url.pathname}${url.search}`,
+          session,
+          options.now(),
+        );
       } catch (thrown) {
         return problemResponse(DecoError.from(thrown));
       }
@@ -68,7 +74,7 @@ const NOBODY: SigningSession = {
 
 function check(
   request: Request,
-  url: URL,
+  target: string,
   { key, linkId, epoch }: SigningSession,
   now: number,
 ): CheckedSignature {
@@ -77,8 +83,7 @@ function check(
     linkId,
     epoch,
     method: request.method,
-    path: url.pathname,
-    query: url.search,
+    ...rawTarget(target),
     headers: (name) => request.headers.get(name) ?? undefined,
     now,
   });
