@@ -9,7 +9,7 @@ import type { HubLog } from "./hub-log.ts";
 import type { Presence } from "./presence.ts";
 import type { Reach } from "./reach.ts";
 import type { RunLog } from "./run-log.ts";
-import { deliverCancel } from "./run-worker.ts";
+import { deliverCancel, failRun } from "./run-worker.ts";
 import { RunWorkers } from "./run-workers.ts";
 import type { Store } from "./store/open-store.ts";
 import { newRun, type RunRow } from "./store/runs.ts";
@@ -168,6 +168,13 @@ export class Dispatcher {
     word.promise.catch(() => undefined);
     word.reject(error);
     return true;
+  }
+
+  /** Ends what a revoked link will never finish: nobody waits for it for ever (LESSONS 19). */
+  abandon(linkId: string): void {
+    const { store, runLog } = this.#options;
+    const error = new DecoError("revoked", "the link was revoked before the run ended");
+    for (const { runId } of store.runs.unsettled(linkId)) failRun(runLog, runId, error, "hub");
   }
 
   /** Durable first; at once when the link is there, else with its next heartbeat. */

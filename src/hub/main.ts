@@ -142,6 +142,7 @@ function buildLinks(options: HubOptions, { keys, store, runLog, now, guard }: Ba
     onEnded: (linkId, reason) => {
       relay.dropOlder(linkId, Number.POSITIVE_INFINITY, reason);
       urlLinks.dropOlder(linkId, Number.POSITIVE_INFINITY);
+      if (reason === "revoked") dispatcher.abandon(linkId);
     },
     onHeartbeat: (link) => {
       urlLinks.look(link);

@@ -66,6 +66,12 @@ export function presence({ store, reach, now, ttlMs }: PresenceOptions) {
   return {
     status,
     view,
+    /** How many links, revoked ones left out, stand how. */
+    counts: (): Record<PresenceStatus, number> => {
+      const counts = { online: 0, suspended: 0, offline: 0 };
+      for (const link of store.links.all()) if (!link.revoked) counts[status(link)] += 1;
+      return counts;
+    },
     /** A user's links, revoked ones left out: online first, then the one seen last. */
     ofUser: (user: string): LinkView[] =>
       store.links

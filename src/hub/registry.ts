@@ -58,6 +58,8 @@ export class Registry {
     audiences: readonly string[],
   ): Promise<Registered> {
     const { machineId, proof, publicKey } = body;
+    // What must not be used twice is only kept for as long as it could be.
+    this.#store.signIn.removeExpired(this.#now());
     await checkProof({
       proof,
       publicKey,

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { DecoError } from "../protocol/errors.ts";
+import { DecoError, type Leg } from "../protocol/errors.ts";
 import { isEnded, RunStatus } from "../protocol/run-events.ts";
 import type { ControlClient } from "./control-client.ts";
 import { sleep } from "./deadline.ts";
@@ -58,6 +58,8 @@ async function workOnce(o: RunWorkOptions, run: RunRow): Promise<void> {
     if (run.cancelRequested) await cancelFirst(o, run);
     if (!run.accepted && !(await dispatch(o, run))) return;
     const current = o.store.runs.get(o.runId) ?? run;
+    // Asked for while the dispatch was under way: the daemon would hear it with a heartbeat only.
+    if (current.cancelRequested && !run.cancelRequested) await cancelFirst(o, current);
     await pull({ run: current, client: o.client, log: o.runLog, signal: o.signal, now: o.now });
   }
   const pulled = o.store.runs.get(o.runId);
@@ -118,9 +120,9 @@ function isTransient(error: DecoError): boolean {
 }
 
 /** A late refusal becomes the run's end, with the leg that refused (LESSONS 19). */
-export function failRun(log: RunLog, runId: string, error: DecoError): void {
+export function failRun(log: RunLog, runId: string, error: DecoError, leg: Leg = "daemon"): void {
   const { code, message: detail, fix } = error;
-  log.add(runId, { type: "run.failed", payload: { code, leg: "daemon", detail, fix } });
+  log.add(runId, { type: "run.failed", payload: { code, leg, detail, fix } });
   log.update(runId, (row) => ({ ...row, settled: true }));
 }
 

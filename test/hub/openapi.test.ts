@@ -56,3 +56,15 @@ test("alive and ready say so", async () => {
   expect((await call(fixture.url, { path: "/healthz" })).body).toEqual({ status: "ok" });
   expect((await call(fixture.url, { path: "/readyz" })).body).toEqual({ status: "ok" });
 });
+
+test("the metrics count links and runs, and name nobody", async () => {
+  await using fixture = await HubFixture.start();
+  await fixture.linked("ada");
+  await fixture.dispatch(await fixture.token("ada"));
+  const { status, headers, text } = await call(fixture.url, { path: "/metrics" });
+  expect(status).toBe(200);
+  expect(headers.get("content-type")).toStartWith("text/plain");
+  expect(text).toContain('deco_hub_links{status="online"} 1\n');
+  expect(text).toContain('deco_hub_runs{status="queued"} 1\n');
+  expect(text).not.toContain("ada");
+});

@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { deferred } from "../../src/protocol/deferred.ts";
 import { call } from "../support/hub-call.ts";
 import { HubFixture, until } from "../support/hub-fixture.ts";
 
@@ -38,6 +39,30 @@ test("a cancel for a link that is away survives a restart and comes before the d
   expect(order).toEqual(["cancelled before"]);
   daemon.emit(runId, "run.cancelled", { processesLeft: 0 });
   expect(await fixture.events(token, runId)).toMatchObject([{ type: "run.cancelled" }]);
+});
+
+test("a cancel that comes while the dispatch is under way reaches the daemon right after it", async () => {
+  await using fixture = await HubFixture.start({ acceptTimeoutMs: 20 });
+  const token = await fixture.token();
+  const daemon = await fixture.linked();
+  const slow = deferred();
+  daemon.onDispatch = () => slow.promise;
+  const runId = await fixture.dispatch(token);
+  await call(fixture.url, { method: "POST", path: `/api/runs/${runId}/cancel`, token });
+  slow.resolve();
+  await until(() => daemon.cancelled.includes(runId));
+  expect(daemon.dispatched).toHaveLength(1);
+});
+
+test("the runs of a link that is revoked end, and say why", async () => {
+  await using fixture = await HubFixture.start();
+  const token = await fixture.token();
+  const daemon = await fixture.linked();
+  const runId = await fixture.dispatch(token);
+  await call(fixture.url, { method: "DELETE", path: `/api/links/${daemon.linkId}`, token });
+  expect(await fixture.events(token, runId)).toMatchObject([
+    { type: "run.failed", payload: { code: "revoked", leg: "hub" } },
+  ]);
 });
 
 test("input, approve and deny are passed through with the attempt", async () => {

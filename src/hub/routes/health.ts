@@ -1,13 +1,15 @@
 import { z } from "zod";
 import { DecoError } from "../../protocol/errors.ts";
 import type { HubContext } from "../hub-context.ts";
+import { metricsText } from "../metrics.ts";
 import { openapiDocument } from "../openapi.ts";
 import { noBody, type Route, route } from "../route.ts";
 
 const Health = z.object({ status: z.literal("ok") });
 
 /** Liveness, readiness, and the description of everything else. */
-export function healthRoutes({ store, version }: HubContext, all: () => readonly Route[]): Route[] {
+export function healthRoutes(hub: HubContext, all: () => readonly Route[]): Route[] {
+  const { store, version } = hub;
   return [
     route(
       {
@@ -35,6 +37,18 @@ export function healthRoutes({ store, version }: HubContext, all: () => readonly
         if (!store.ready()) throw new DecoError("unavailable", "the store does not answer");
         return c.json({ status: "ok" });
       },
+    ),
+    route(
+      {
+        method: "GET",
+        path: "/metrics",
+        summary: "Counts for Prometheus",
+        auth: "none",
+        body: noBody,
+        answers: { 200: { description: "Prometheus text", type: "text/plain" } },
+        errors: [],
+      },
+      ({ c }) => c.text(metricsText(hub), 200, { "content-type": "text/plain; version=0.0.4" }),
     ),
     route(
       {

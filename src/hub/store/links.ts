@@ -42,6 +42,7 @@ export interface LinkRow {
 
 export interface LinkStore {
   get(linkId: string): LinkRow | undefined;
+  all(): LinkRow[];
   ofUser(user: string): LinkRow[];
   ofMachine(machineId: string): LinkRow[];
   /** Inserts or replaces the whole row; call inside the transaction that read it. */
@@ -63,6 +64,7 @@ export interface Beat {
 
 export function linkStore(db: Db): LinkStore {
   const get = db.prepare("SELECT * FROM links WHERE link_id = ?");
+  const all = db.prepare("SELECT * FROM links");
   const ofUser = db.prepare("SELECT * FROM links WHERE user = ? ORDER BY last_seen DESC");
   const ofMachine = db.prepare(
     "SELECT * FROM links WHERE machine_id = ? ORDER BY registered_at DESC",
@@ -79,6 +81,7 @@ export function linkStore(db: Db): LinkStore {
   const revoke = db.prepare("UPDATE links SET revoked = 1, ended = 1 WHERE link_id = ?");
   return {
     get: (linkId) => optional(get.get(linkId)),
+    all: () => all.all().map(toLink),
     ofUser: (user) => ofUser.all(user).map(toLink),
     ofMachine: (machineId) => ofMachine.all(machineId).map(toLink),
     put: (r) => {

@@ -45,6 +45,8 @@ export interface RunStore {
   /** How many runs of a link have not ended. */
   active(linkId: string): number;
   cancels(linkId: string): string[];
+  /** How many runs there are of each status. */
+  countByStatus(): ReadonlyMap<string, number>;
   put(row: RunRow): void;
   remove(runId: string): void;
 }
@@ -67,6 +69,7 @@ export function runStore(db: Db): RunStore {
   const cancels = db.prepare(
     `SELECT run_id FROM runs WHERE link_id = ? AND settled = 0 AND cancel_requested = 1 AND ${LIVE}`,
   );
+  const counts = db.prepare("SELECT status, count(*) AS n FROM runs GROUP BY status");
   const put = db.prepare(
     `INSERT OR REPLACE INTO runs (${COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
   );
@@ -80,6 +83,8 @@ export function runStore(db: Db): RunStore {
     unsettled: (linkId) => unsettled.all(linkId).map(toRun),
     active: (linkId) => Number(active.get(linkId)?.["n"] ?? 0),
     cancels: (linkId) => cancels.all(linkId).map((row) => String(row["run_id"])),
+    countByStatus: () =>
+      new Map(counts.all().map((row) => [String(row["status"]), Number(row["n"])])),
     put: (r) => {
       put.run(
         r.runId,
