@@ -101,6 +101,7 @@ export class MemoryProvider implements SandboxProvider, AsyncDisposable {
   }
 
   endpoint(handle: string): Promise<HarnessEndpoint> {
+    this.#answering();
     const harness = this.sandboxes.get(handle)?.harness;
     if (!harness) throw new DecoError("sandbox_not_found", `no ${handle}`);
     return Promise.resolve({ url: harness.url, token: harness.token });
