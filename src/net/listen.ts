@@ -1,9 +1,11 @@
 import { chmod, lstat, unlink } from "node:fs/promises";
-import { createServer, type IncomingMessage, type Server } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { connect } from "node:net";
 import type { Duplex } from "node:stream";
 import { getRequestListener } from "@hono/node-server";
 import { DecoError } from "../protocol/errors.ts";
+import { malformed, refuseNonsense } from "./malformed.ts";
+import { answerProblem } from "./raw-problem.ts";
 
 /** A Hono app, or anything else that answers requests. */
 export interface ListenApp {
@@ -53,7 +55,13 @@ export async function listen(app: ListenApp, options: ListenOptions): Promise<Li
       overrideGlobalObjects: false,
     },
   );
-  const server = createServer(TIMEOUTS, (request, response) => void answer(request, response));
+  const server = createServer(TIMEOUTS, (request, response) => {
+    nonsense.answering(response);
+    const error = malformed(request);
+    if (error) refuse(request, response, error);
+    else void answer(request, response);
+  });
+  const nonsense = refuseNonsense(server);
   server.timeout = 0;
   const upgraded = new Set<Duplex>();
   server.on("connection", (socket) => socket.setNoDelay(true));
@@ -61,7 +69,9 @@ export async function listen(app: ListenApp, options: ListenOptions): Promise<Li
     upgraded.add(socket);
     socket.on("error", () => socket.destroy());
     socket.once("close", () => upgraded.delete(socket));
-    if (options.onUpgrade) options.onUpgrade(request, socket, head);
+    const error = malformed(request);
+    if (error) answerProblem(socket, error);
+    else if (options.onUpgrade) options.onUpgrade(request, socket, head);
     else socket.end("HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
   });
   if ("socketPath" in options) await bindSocket(server, options.socketPath, options.mode ?? 0o600);
@@ -71,6 +81,16 @@ export async function listen(app: ListenApp, options: ListenOptions): Promise<Li
     server,
     [Symbol.asyncDispose]: () => close(server, upgraded),
   };
+}
+
+function refuse(request: IncomingMessage, response: ServerResponse, error: DecoError): void {
+  request.resume();
+  const body = Buffer.from(JSON.stringify(error.toProblem()));
+  response.writeHead(error.info.status, {
+    "content-type": "application/problem+json",
+    "content-length": body.length,
+  });
+  response.end(body);
 }
 
 async function bindSocket(server: Server, path: string, mode: number): Promise<void> {

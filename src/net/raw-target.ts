@@ -9,12 +9,11 @@ export interface RawTarget {
  * Splits a request target without reading it: a URL parser folds dot segments and encodes what it
  * dislikes, and a signature is over the bytes that were sent (RFC 9421, 2.2.6 and 2.2.7).
  *
- * @param target - Of a request line; in absolute form (RFC 9112, 3.2.2) without its origin.
+ * @param target - Of a request line.
  */
 export function rawTarget(target: string): RawTarget {
-  const local = target.replace(/^https?:\/\/[^/?#]*/i, "");
-  const start = local.indexOf("?");
-  if (start === -1) return { path: local, query: "" };
-  const query = local.slice(start);
-  return { path: local.slice(0, start), query: query === "?" ? "" : query };
+  const start = target.indexOf("?");
+  if (start === -1) return { path: target, query: "" };
+  const query = target.slice(start);
+  return { path: target.slice(0, start), query: query === "?" ? "" : query };
 }

@@ -1,8 +1,9 @@
-import { type IncomingMessage, STATUS_CODES } from "node:http";
+import type { IncomingMessage } from "node:http";
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { type WebSocket, WebSocketServer } from "ws";
 import { DecoError } from "../protocol/errors.ts";
+import { answerProblem } from "./raw-problem.ts";
 import { createPeer, type PeerOptions, type TunnelPeer } from "./tunnel-peer.ts";
 import { WS_OPTIONS, wsSocket } from "./tunnel-socket.ts";
 
@@ -43,17 +44,5 @@ export function upgradeToTunnel(
 
 /** Answers an upgrade with a problem document instead; the dialler throws its code. */
 export function refuseUpgrade(socket: Duplex, error: DecoError): void {
-  const { status } = error.info;
-  const body = JSON.stringify(error.toProblem());
-  socket.once("finish", () => socket.destroy());
-  socket.end(
-    [
-      `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? "Refused"}`,
-      "content-type: application/problem+json",
-      `content-length: ${Buffer.byteLength(body)}`,
-      "connection: close",
-      "",
-      body,
-    ].join("\r\n"),
-  );
+  answerProblem(socket, error);
 }

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtemp, rm, stat } from "node:fs/promises";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { httpRequest } from "../../../src/net/http-request.ts";
@@ -246,4 +248,38 @@ export const httpBehaviours: Behaviours = {
       "unavailable",
     );
   },
+
+  "what is no request is answered with a problem document, too": async () => {
+    await using server = await listen({ fetch: () => new Response("seen") }, { port: 0 });
+    const host = "Host: localhost";
+    const nonsense: readonly (readonly [lines: string, code: string])[] = [
+      ["BLAH", "invalid_request"],
+      [`GET / HTTP/1.1\r\n${host}\r\nX: ${"y".repeat(99_999)}`, "invalid_request"],
+      [`OPTIONS * HTTP/1.1\r\n${host}`, "invalid_request"],
+      [`GET /a\\b HTTP/1.1\r\n${host}`, "invalid_request"],
+      [`GET http://localhost/ HTTP/1.1\r\n${host}`, "invalid_request"],
+      ["GET / HTTP/1.0", "misdirected_request"],
+      ["GET / HTTP/1.1\r\nHost: localhost:99999999", "misdirected_request"],
+      ["GET / HTTP/1.1\r\nHost: user@localhost", "misdirected_request"],
+    ];
+    for (const [lines, code] of nonsense) {
+      const answer = await exchange(server.port, `${lines}\r\nConnection: close\r\n\r\n`);
+      const [head = "", body = ""] = answer.split("\r\n\r\n");
+      assert.match(head.toLowerCase(), /application\/problem\+json/, lines.slice(0, 40));
+      const { code: told, info, fix } = DecoError.fromProblem(JSON.parse(body));
+      assert.equal(told, code, lines.slice(0, 40));
+      assert.ok(head.startsWith(`HTTP/1.1 ${info.status} `) && fix !== "");
+    }
+  },
 };
+
+/** Everything that a server answers to these bytes. */
+async function exchange(port: number, text: string): Promise<string> {
+  const socket = connect(port, "127.0.0.1");
+  socket.on("error", () => undefined);
+  socket.write(text);
+  const parts: Buffer[] = [];
+  socket.on("data", (part: Buffer) => parts.push(part));
+  await once(socket, "close");
+  return Buffer.concat(parts).toString();
+}
