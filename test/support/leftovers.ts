@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
 import { readdir, readFile, readlink } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { promisify } from "node:util";
 
 /** What a program could leave behind on a Linux machine, as names to compare. */
@@ -12,21 +12,27 @@ export interface Snapshot {
   readonly temporary: ReadonlySet<string>;
 }
 
-/** Only what carries our mark counts: other tests of this machine come and go beside us. */
+/** TMPDIR of the programs of one home (see run-deco.ts): what stays in it was left behind. */
+export function temporaryOf(home: string): string {
+  return join(home, "tmp");
+}
+
+/** Only what carries the home's path counts: other programs of this machine come and go beside us. */
 export async function takeSnapshot(mark: string): Promise<Snapshot> {
   const [processes, containers, volumes, sockets, temporary] = await Promise.all([
     processesOf(mark),
-    docker(["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Labels}}"]),
-    docker(["volume", "ls", "-q"]),
+    docker(["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Mounts}}"]),
+    volumesOf(mark),
     unixSockets(mark),
-    readdir(tmpdir()),
+    readdir(temporaryOf(mark)).catch(() => []),
   ]);
   return {
     processes: new Set(processes),
-    containers: new Set(containers),
+    // A sandbox mounts its run directory, which lies below the home.
+    containers: new Set(containers.filter((line) => line.includes(mark))),
     volumes: new Set(volumes),
     sockets: new Set(sockets),
-    temporary: new Set(temporary.filter((name) => /^(deco|harness)/.test(name))),
+    temporary: new Set(temporary),
   };
 }
 
@@ -56,6 +62,15 @@ async function processesOf(mark: string): Promise<string[]> {
     return ours ? [`${pid} ${line.replaceAll("\0", " ").trim()}`] : [];
   });
   return (await Promise.all(found)).flat();
+}
+
+/** Volumes name the instance of their home, not its path. */
+async function volumesOf(home: string): Promise<string[]> {
+  const text = await readFile(join(home, "state", "instance.json"), "utf8").catch(() => "");
+  const instance = /"instanceId":\s*"([a-z0-9]+)"/.exec(text)?.[1];
+  if (instance === undefined) return [];
+  const names = await docker(["volume", "ls", "-q"]);
+  return names.filter((name) => name.startsWith(`deco-${instance.slice(0, 12)}-`));
 }
 
 async function unixSockets(mark: string): Promise<string[]> {

@@ -1,7 +1,9 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { mkdir } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { builtCli } from "./built-cli.ts";
+import { temporaryOf } from "./leftovers.ts";
 
 export type Runtime = "bun" | "node";
 
@@ -45,8 +47,16 @@ export async function startDeco(
   options: DecoOptions,
 ): Promise<RunningDeco> {
   const [program, first] = await programOf(options.runtime ?? "bun");
+  const temporary = temporaryOf(options.home);
+  await mkdir(temporary, { recursive: true });
   const child = spawn(program, [first, ...args], {
-    env: { ...outside(), DECO_HOME: options.home, NO_COLOR: "1", ...options.env },
+    env: {
+      ...outside(),
+      DECO_HOME: options.home,
+      TMPDIR: temporary,
+      NO_COLOR: "1",
+      ...options.env,
+    },
     stdio: ["pipe", "pipe", "pipe"],
   });
   let stdout = "";
