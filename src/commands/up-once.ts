@@ -8,13 +8,16 @@ import { printEvent } from "./print-event.ts";
 import { asRecord, textOf } from "./record.ts";
 import { dispatchRun, exitCodeOf } from "./run.ts";
 
-/** Proves where it ran: kernel, host, user, and a file in /workspace that is read back. */
-const SHELL_PROMPT = `set -eu
+/**
+ * Proves where it ran: kernel, host, user, and a file in the workspace that is read back. By its
+ * relative name: unconfined, the workspace is a folder of the host and not /workspace.
+ */
+export const SHELL_PROMPT = `set -eu
 echo "kernel: $(uname -a)"
 echo "host: $(hostname)"
 echo "user: $(id)"
-echo "written in $(hostname) by uid $(id -u)" > /workspace/proof.txt
-echo "proof: $(cat /workspace/proof.txt)"`;
+echo "written in $(hostname) by uid $(id -u)" > proof.txt
+echo "proof: $(cat "$PWD/proof.txt")"`;
 
 const AGENT_PROMPT =
   "Run `uname -a` and `id`, write both to proof.txt, then say in one sentence where you ran.";
