@@ -84,6 +84,9 @@ describe.each(["tcp", "tunnel", "socket"] as const)("through %s", (through) => {
   test.each([
     ["a negative number", "?after=-1"],
     ["a word", "?after=last"],
+    ["another notation", "?after=0x1"],
+    ["an exponent", "?after=1e0"],
+    ["nothing", "?after="],
     ["an attempt of zero", "?attempt=0"],
   ])("%s in the query is 400", async (_what, query) => {
     await using plane = await controlPlane();

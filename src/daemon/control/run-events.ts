@@ -9,9 +9,15 @@ import { parseWith } from "./answers.ts";
 /** Rows read from the journal at a time. */
 const BATCH = 200;
 
+/** Digits alone: no sign, no exponent, no other notation. */
+const Whole = z
+  .string()
+  .regex(/^[0-9]{1,15}$/)
+  .transform(Number);
+
 const Query = z.object({
-  attempt: z.coerce.number().int().min(1).optional(),
-  after: z.coerce.number().int().min(0).optional(),
+  attempt: Whole.pipe(z.int().min(1)).optional(),
+  after: Whole.optional(),
 });
 
 /**
@@ -38,7 +44,7 @@ export function runEvents(
 
 function place(request: Request): { attempt: number | undefined; after: number } {
   const { searchParams } = new URL(request.url);
-  const lastEventId = request.headers.get("last-event-id");
+  const lastEventId = request.headers.get("last-event-id") || null;
   const query = parseWith(
     Query,
     {
