@@ -98,8 +98,8 @@ export class SseDecoder {
 /** The wire form of one event; line breaks in `data` become several `data:` lines. */
 export function encodeSse(frame: SseFrame): string {
   let text = "";
-  if (frame.event !== undefined) text += `event: ${oneLine(frame.event)}\n`;
   if (frame.id !== undefined) text += `id: ${oneLine(frame.id)}\n`;
+  if (frame.event !== undefined) text += `event: ${oneLine(frame.event)}\n`;
   if (frame.retry !== undefined) text += `retry: ${frame.retry}\n`;
   for (const line of frame.data.split(/\r\n|\r|\n/)) text += `data: ${line}\n`;
   return `${text}\n`;

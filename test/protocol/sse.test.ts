@@ -37,6 +37,10 @@ describe("an event stream", () => {
     expect(decode(encodeSse(frame), 3)).toEqual([frame]);
   });
 
+  test("writes the number first, then the type, then the data", () => {
+    expect(encodeSse({ data: "x", event: "e", id: "1" })).toBe("id: 1\nevent: e\ndata: x\n\n");
+  });
+
   test("can't be given a second field through a line break in an id", () => {
     expect(decode(encodeSse({ id: "1\ndata: evil", data: "x" }))).toEqual([
       { id: "1data: evil", data: "x" },
