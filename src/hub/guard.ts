@@ -36,7 +36,10 @@ export function guard(publicUrl: string | undefined): Guard {
     },
     checkPage({ method, headers }) {
       const origin = headers.get("origin");
-      const own = origin !== null && origins(headers.get("host") ?? undefined).includes(origin);
+      // We speak http: an https page of this Host is ours only as the public URL.
+      const own =
+        origin !== null &&
+        (origin === `http://${dialled(headers)}` || origin === ownOrigin?.origin);
       if (SAFE.has(method)) {
         const site = headers.get("sec-fetch-site");
         const foreign = site !== null && site !== "same-origin" && site !== "none";
@@ -49,6 +52,10 @@ export function guard(publicUrl: string | undefined): Guard {
       }
     },
   };
+}
+
+function dialled(headers: Headers): string | undefined {
+  return headers.get("host")?.toLowerCase();
 }
 
 export function isJson(contentType: string | null): boolean {

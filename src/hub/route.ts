@@ -28,6 +28,8 @@ export interface RouteSpec<Body extends z.ZodType> {
   readonly optionalBody?: boolean;
   /** `application/x-www-form-urlencoded` in the place of JSON. */
   readonly form?: boolean;
+  /** Refuses a caller before anything of the body is read. */
+  readonly admit?: (c: Context) => Promise<unknown>;
   /** Looks at the body before its schema does. */
   readonly before?: (value: unknown) => void;
   readonly maxBodyBytes?: number;
@@ -63,6 +65,7 @@ export function route<Body extends z.ZodType = z.ZodUndefined>(
     spec,
     async handle(c, auth) {
       const user = await userOf(spec.auth, c.req.raw, auth);
+      await spec.admit?.(c);
       return handler({ c, user, body: await readBody(spec, c) });
     },
   };

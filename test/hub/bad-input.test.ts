@@ -40,6 +40,10 @@ test("what does not fit is a problem document with its code and a fix", async ()
     [{ path: "/api/threads/unknown", token }, 404, "thread_not_found"],
     [{ path: "/api/runs/run_unknown/events", token }, 404, "run_not_found"],
     [{ path: "/api/links/tunnel" }, 401, "bad_secret"],
+    // Who has no secret learns nothing of the schema, and no body of theirs is read.
+    [{ method: "POST", path: "/api/links/heartbeat", body: {} }, 401, "bad_secret"],
+    [{ method: "POST", path: "/api/links/heartbeat", raw: "{" }, 401, "bad_secret"],
+    [{ method: "POST", path: "/oauth/token" }, 415, "unsupported_media_type"],
   ];
   for (const [request, status, code] of cases) {
     const answer = await call(fixture.url, request);

@@ -32,6 +32,27 @@ test("a terminal gets a user token once its code is approved on the page", async
   });
 });
 
+test("a poll that is no poll gets OAuth's own words for it", async () => {
+  await using fixture = await HubFixture.start();
+  const ask = (raw: string) =>
+    call(fixture.url, {
+      method: "POST",
+      path: "/oauth/token",
+      raw,
+      headers: { "content-type": "application/x-www-form-urlencoded" },
+    });
+  const grant = encodeURIComponent(GRANT);
+  for (const [raw, error] of [
+    ["", "invalid_request"],
+    [`grant_type=${grant}`, "invalid_request"],
+    [`grant_type=${grant}&device_code=`, "invalid_request"],
+    ["grant_type=password&device_code=x", "unsupported_grant_type"],
+    ["grant_type=password", "unsupported_grant_type"],
+  ] as const) {
+    expect(await ask(raw)).toMatchObject({ status: 400, body: { error, code: "invalid_request" } });
+  }
+});
+
 test("who polls too fast is told to slow down, by 5 s more each time", async () => {
   let now = Date.now();
   await using fixture = await HubFixture.start({ now: () => now });

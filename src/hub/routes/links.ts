@@ -64,6 +64,7 @@ function ofTheDaemon({ registry }: HubContext): Route[] {
         path: "/api/links/heartbeat",
         summary: "Say that a link is there, and what it works on",
         auth: "link",
+        admit: (c) => registry.authenticate(c.req.header("x-link-secret")),
         body: Heartbeat,
         maxBodyBytes: 1024 * 1024,
         answers: {

@@ -61,8 +61,9 @@ function tokenRoute({ deviceFlow }: HubContext): Route {
       auth: "none",
       form: true,
       body: z.object({
-        grant_type: z.string().max(255),
-        device_code: z.string().max(255),
+        // Left out is answered in OAuth's words, below.
+        grant_type: z.string().max(255).default(""),
+        device_code: z.string().max(255).default(""),
         client_id: z.string().max(255).optional(),
       }),
       maxBodyBytes: 16 * 1024,
@@ -73,6 +74,8 @@ function tokenRoute({ deviceFlow }: HubContext): Route {
       try {
         if (body.grant_type !== GRANT)
           throw new DecoError("invalid_request", `grant_type must be ${GRANT}`);
+        if (body.device_code === "")
+          throw new DecoError("invalid_request", "device_code is missing");
         c.header("cache-control", "no-store");
         return c.json(await deviceFlow.token(body.device_code));
       } catch (error) {
@@ -101,7 +104,8 @@ function approveRoute({ deviceFlow }: HubContext): Route {
 }
 
 function withOauthError(error: DecoError, grantType: string): DecoError {
-  const name = grantType === GRANT ? error.code : "unsupported_grant_type";
+  const known = grantType === GRANT || grantType === "";
+  const name = known ? error.code : "unsupported_grant_type";
   return new DecoError(error.code, error.message, {
     fix: error.fix,
     cause: error,
