@@ -43,6 +43,8 @@ async function send(endpoint: HarnessEndpoint, request: HarnessRequest, signal: 
     method: request.method ?? "GET",
     headers,
     signal,
+    // Also of a stream that breaks off later, whose reader decides by this code.
+    unreachable: "harness_unreachable" as const,
     ...(body === undefined ? {} : { body }),
   };
   if (endpoint.socketPath === undefined) {

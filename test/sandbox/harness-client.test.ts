@@ -145,3 +145,20 @@ test("harnessd's own refusals keep their code", async () => {
   server.closeAllConnections();
   await new Promise((resolve) => server.close(resolve));
 });
+
+test("a stream that breaks again and again is harness_unreachable: the caller asks the engine", async () => {
+  const server = createServer((_request, response) => {
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.write(": open\n\n", () => response.destroy());
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  try {
+    const address = server.address();
+    const port = typeof address === "object" ? address?.port : undefined;
+    const client = clientOf({ url: `http://127.0.0.1:${port}` });
+    const events = client.events("run_1", { maxFailures: 2 }, signal);
+    await expect(Array.fromAsync(events)).rejects.toMatchObject({ code: "harness_unreachable" });
+  } finally {
+    server.close();
+  }
+});
