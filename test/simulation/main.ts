@@ -7,7 +7,7 @@ const { values } = parseArgs({
     seed: { type: "string" },
     seeds: { type: "string", default: "1000" },
     from: { type: "string", default: "1" },
-    events: { type: "string", default: "100" },
+    events: { type: "string", default: "150" },
     trace: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
     "keep-going": { type: "boolean", default: false },

@@ -7,28 +7,25 @@ import type { Wished } from "./user.ts";
 export function isSettled(sim: Simulation, wishes: readonly Wished[]): boolean {
   if (sim.world.now < sim.world.beganAt + sim.scenario.clearsAtMs) return false;
   if (wishes.some(({ runId }) => runId === undefined)) return false;
-  const open = sim.fixture.hubDisk.file
-    .prepare("SELECT count(*) AS n FROM runs WHERE settled = 0")
-    .get();
+  const open = sim.fixture.hubDisk.get("SELECT count(*) AS n FROM runs WHERE settled = 0");
   if (Number(open?.["n"]) > 0) return false;
   return sim.laptops.every((laptop) => {
     if (!laptop.wanted) return true;
-    const left = laptop.disk.file
-      .prepare("SELECT count(*) AS n FROM runs WHERE ended = 0 OR acked_seq < last_seq")
-      .get();
+    const left = laptop.disk.get(
+      "SELECT count(*) AS n FROM runs WHERE ended = 0 OR acked_seq < last_seq",
+    );
     return Number(left?.["n"]) === 0;
   });
 }
 
 /** Holds the hub's log of every run against what its agent said; gives the number of events. */
 export function checkRuns(sim: Simulation, wishes: readonly Wished[]): number {
-  const { file } = sim.fixture.hubDisk;
+  const { hubDisk } = sim.fixture;
   let events = 0;
-  for (const row of file.prepare("SELECT * FROM runs").all()) {
+  for (const row of hubDisk.all("SELECT * FROM runs")) {
     const runId = String(row["run_id"]);
-    const log = file
-      .prepare("SELECT seq, link_seq, type, data FROM events WHERE run_id = ? ORDER BY seq")
-      .all(runId)
+    const log = hubDisk
+      .all("SELECT seq, link_seq, type, data FROM events WHERE run_id = ? ORDER BY seq", runId)
       .map((line) => ({
         seq: Number(line["seq"]),
         linkSeq: line["link_seq"] === null ? undefined : Number(line["link_seq"]),
@@ -139,6 +136,8 @@ const HARNESS_CODES: ReadonlySet<string> = new Set(["harness_unreachable", "harn
 function mayFail(sim: Simulation, code: string): boolean {
   const { sandboxesLost, laptops } = sim;
   if (laptops.length > 1) return true;
+  // All that is left of a run whose end was acknowledged before the restore is that it failed.
+  if (sim.restoredAt !== undefined && code === "events_truncated") return true;
   if (sandboxesLost > 0 && ["sandbox_lost", "harness_failed", "sandbox_not_found"].includes(code))
     return true;
   if (sim.weather.harnessTroubles > 0 && HARNESS_CODES.has(code)) return true;
@@ -148,12 +147,12 @@ function mayFail(sim: Simulation, code: string): boolean {
 }
 
 function scriptOfRun(sim: Simulation, runId: string): Script | undefined {
-  const known = sim.fixture.hubDisk.file
-    .prepare("SELECT prompt FROM runs WHERE run_id = ?")
-    .get(runId)?.["prompt"];
+  const known = sim.fixture.hubDisk.get("SELECT prompt FROM runs WHERE run_id = ?", runId)?.[
+    "prompt"
+  ];
   if (typeof known === "string") return scriptOf(known);
   for (const { disk } of sim.laptops) {
-    const row = disk.file.prepare("SELECT body FROM runs WHERE run_id = ?").get(runId);
+    const row = disk.get("SELECT body FROM runs WHERE run_id = ?", runId);
     if (typeof row?.["body"] !== "string") continue;
     const body: { prompt: string } = JSON.parse(row["body"]);
     return scriptOf(body.prompt);

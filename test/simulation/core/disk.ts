@@ -1,8 +1,8 @@
-import { type Db, openDb, type SqlRow } from "../../../src/storage/open-db.ts";
+import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
+import type { Db, SqlRow } from "../../../src/storage/open-db.ts";
 import type { Program } from "./world.ts";
 
 type Tables = ReadonlyMap<string, readonly SqlRow[]>;
-type Statement = ReturnType<Db["prepare"]>;
 
 /** When a program dies at its own write: how many commits it still makes, and on which side of one. */
 export interface DeathAtCommit {
@@ -16,16 +16,21 @@ export interface DeathAtCommit {
  * wiped for each seed, its prepared statements with their plans kept.
  */
 export class Disk {
-  readonly #db = openDb(":memory:");
-  readonly #statements = new Map<string, Statement>();
+  readonly #db = new DatabaseSync(":memory:");
+  readonly #statements = new Map<string, StatementSync>();
   readonly #done = new Set<string>();
   #tables: string[] | undefined;
+  #inside = false;
   death: DeathAtCommit | undefined;
   commits = 0;
 
   /** For checks, and for faults: the file itself. */
-  get file(): Db {
-    return this.#db;
+  get(sql: string, ...args: SQLInputValue[]): SqlRow | undefined {
+    return this.#prepared(sql).get(...args);
+  }
+
+  all(sql: string, ...args: SQLInputValue[]): SqlRow[] {
+    return this.#prepared(sql).all(...args);
   }
 
   /** @param kill - Ends the program that has the file open. */
@@ -48,25 +53,20 @@ export class Disk {
       if (result !== undefined) return result;
       throw new Error("the program died at this write");
     };
-    let inside = false;
     return {
       exec: (sql) => {
         check();
-        if (this.#done.has(sql)) return;
-        this.#db.exec(sql);
-        if (sql.includes("CREATE TABLE")) {
-          this.#done.add(sql);
-          this.#tables = undefined;
-        }
+        this.#exec(sql);
       },
       prepare: (sql) => {
         check();
         const statement = this.#prepared(sql);
         return {
           run: (...args) => {
-            if (!inside) return commit(() => statement.run(...args));
+            const write = () => ({ changes: Number(statement.run(...args).changes) });
+            if (!this.#inside) return commit(write);
             check();
-            return statement.run(...args);
+            return write();
           },
           get: (...args) => {
             check();
@@ -78,21 +78,34 @@ export class Disk {
           },
         };
       },
-      transaction: (work) => {
-        if (inside) return work();
-        return commit(() => {
-          inside = true;
-          try {
-            return this.#db.transaction(work);
-          } finally {
-            inside = false;
-          }
-        });
-      },
+      transaction: (work) => (this.#inside ? work() : commit(() => this.#transaction(work))),
       close: () => {
         closed = true;
       },
     };
+  }
+
+  #exec(sql: string): void {
+    if (this.#done.has(sql)) return;
+    this.#db.exec(sql);
+    if (!sql.includes("CREATE TABLE")) return;
+    this.#done.add(sql);
+    this.#tables = undefined;
+  }
+
+  #transaction<T>(work: () => T): T {
+    this.#prepared("BEGIN").run();
+    this.#inside = true;
+    try {
+      const result = work();
+      this.#prepared("COMMIT").run();
+      return result;
+    } catch (error) {
+      this.#prepared("ROLLBACK").run();
+      throw error;
+    } finally {
+      this.#inside = false;
+    }
   }
 
   wipe(): void {
@@ -126,7 +139,7 @@ export class Disk {
     return this.#tables;
   }
 
-  #prepared(sql: string): Statement {
+  #prepared(sql: string): StatementSync {
     const known = this.#statements.get(sql);
     if (known !== undefined) return known;
     const statement = this.#db.prepare(sql);

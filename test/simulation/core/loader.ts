@@ -14,6 +14,7 @@ const REDIRECTS: readonly (readonly [RegExp, string])[] = [
   [/"(?:\.\.?\/)+net\/http-request\.ts"/g, "http-request.ts"],
   [/"(?:\.\.?\/)+net\/tunnel-dial\.ts"/g, "tunnel-dial.ts"],
   [/"(?:\.\.?\/)+net\/tunnel-accept\.ts"/g, "tunnel-accept.ts"],
+  [/"(?:\.\.?\/)+protocol\/signature\.ts"/g, "signature.ts"],
 ];
 
 /**

@@ -35,13 +35,12 @@ export interface Scenario {
   readonly clearsAtMs: number;
 }
 
-const CLEARS_AT_MS = 45_000;
-
 export function drawScenario(chance: Chance, eventsPerSeed: number): Scenario {
   const restores = chance.hit(0.15);
-  const wishes = drawWishes(chance, eventsPerSeed);
+  const clearsAtMs = chance.pick([6000, 12_000, 12_000, 25_000, 45_000]);
+  const wishes = drawWishes(chance, eventsPerSeed, clearsAtMs);
   const events: { atMs: number; event: Event }[] = [];
-  const at = () => chance.real(100, CLEARS_AT_MS - 1000);
+  const at = () => chance.real(100, clearsAtMs - 500);
   for (let left = chance.pick([0, 1, 1, 2, 3, 5]); left > 0; left -= 1) {
     events.push({ atMs: at(), event: drawEvent(chance) });
   }
@@ -49,21 +48,21 @@ export function drawScenario(chance: Chance, eventsPerSeed: number): Scenario {
     const backupAt = at();
     events.push({ atMs: backupAt, event: { type: "backup" } });
     const event: Event = { type: "hub_crash", downMs: chance.real(10, 5000), restore: true };
-    events.push({ atMs: chance.real(backupAt, CLEARS_AT_MS), event });
+    events.push({ atMs: chance.real(backupAt, clearsAtMs), event });
   }
-  return { wishes, events, climate: drawClimate(chance), clearsAtMs: CLEARS_AT_MS };
+  return { wishes, events, climate: drawClimate(chance), clearsAtMs };
 }
 
-function drawWishes(chance: Chance, events: number): Wish[] {
+function drawWishes(chance: Chance, events: number, withinMs: number): Wish[] {
   const wishes: Wish[] = [];
   const count = chance.pick([1, 1, 2, 3]);
   for (let i = 0; i < count; i += 1) {
     const most = Math.max(1, Math.ceil((2 * events) / count) - 1);
-    const script = drawScript(chance, `w${i}`, chance.int(1, most));
+    const script = drawScript(chance, `w${i}`, { events: chance.int(1, most), withinMs });
     const cancels = script.end === "never" || chance.hit(0.2);
     const wait = chance.pick([0, 10, 300, 3000, 30_000]);
     const cancelAfterMs = cancels ? chance.real(0, 1) * wait : undefined;
-    wishes.push({ atMs: chance.real(0, 20_000), script, cancelAfterMs });
+    wishes.push({ atMs: chance.real(0, withinMs / 2), script, cancelAfterMs });
   }
   return wishes;
 }

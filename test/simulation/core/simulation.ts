@@ -70,6 +70,7 @@ export class Simulation {
     this.mutation = o.mutation;
     this.scenario = drawScenario(this.chance, o.eventsPerSeed);
     this.world = new World(this.chance, o.trace);
+    this.world.realSignatures = seed % 16 === 0;
     enterWorld(this.world);
     this.weather = new Weather(this.chance.fork(), this.scenario.climate);
     fixture.hubDisk.wipe();
@@ -135,6 +136,7 @@ export class Simulation {
     const skew = laptop.program?.skewMs ?? 0;
     const program = world.program(`${laptop.name}.${laptop.starts}`, skew);
     laptop.program = program;
+    program.asleepUntil = laptop.engine.program.asleepUntil;
     const serverAt = (origin: string) =>
       origin === HUB_URL ? this.#hubServer() : laptop.engine.serverAt(origin);
     const net = laptopNet({ world, weather: this.weather, serverAt, tunnels: this.tunnels });
@@ -193,9 +195,10 @@ export class Simulation {
     const { world, fixture, restoredAt } = this;
     // An ack of the hub's former life may still have been under way.
     if (restoredAt !== undefined && world.now - restoredAt < 20_000) return;
-    const row = fixture.hubDisk.file
-      .prepare("SELECT max(link_seq) AS stored FROM events WHERE run_id = ?")
-      .get(runId);
+    const row = fixture.hubDisk.get(
+      "SELECT max(link_seq) AS stored FROM events WHERE run_id = ?",
+      runId,
+    );
     const stored = Number(row?.["stored"] ?? 0);
     if (stored < seq) this.violate(`${runId}: acked up to ${seq}, the hub holds ${stored}`);
   }

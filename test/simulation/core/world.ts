@@ -43,6 +43,8 @@ export class World {
   current: Program;
   /** A fingerprint of what happened, in order: equal for equal seeds. */
   print = 0;
+  /** Signatures by RFC 9421 rather than stand-ins. */
+  realSignatures = false;
   steps = 0;
   readonly outside: Program;
   readonly #heap: Happening[] = [];

@@ -13,14 +13,18 @@ export interface Script {
   readonly stubborn: boolean;
 }
 
-export function drawScript(chance: Chance, label: string, events: number): Script {
-  const burst = chance.pick([1, 3, 10, 40]);
-  const bursts = Math.max(1, Math.ceil(events / burst));
+export function drawScript(
+  chance: Chance,
+  label: string,
+  { events, withinMs }: { events: number; withinMs: number },
+): Script {
+  const bursts = Math.min(events, chance.pick([1, 2, 4, 8, 20]));
+  const burst = Math.ceil(events / bursts);
   return {
     label,
     events,
     burst,
-    gapMs: Math.ceil(chance.real(1, 25_000) / bursts),
+    gapMs: Math.ceil(chance.real(1, withinMs / 2) / bursts),
     end: chance.pick(["completed", "completed", "completed", "failed", "never"]),
     stubborn: chance.hit(0.2),
   };

@@ -73,9 +73,9 @@ export class Weather {
     return true;
   }
 
-  /** Milliseconds of one way. */
-  latency(): number {
-    if (this.strikes("slow", this.climate.slow)) return this.#chance.real(200, 8000);
+  /** Milliseconds of one way. A tunnel slower than its own heartbeats would count as dead. */
+  latency(most: number): number {
+    if (this.strikes("slow", this.climate.slow)) return this.#chance.real(200, most);
     return this.#chance.real(0.5, 30);
   }
 
