@@ -85,7 +85,14 @@ function addLink(program: Command, run: Runner): void {
     .option("--allow-unconfined", "go on where nothing here can confine a process")
     .option("--insecure", "allow http to a hub that is not on this machine")
     .option("--docker-host <url>", "address of the Docker engine")
-    .addOption(new Option("--log-level <level>").choices(["debug", "info", "warn", "error"]))
+    .addOption(
+      new Option("--log-level <level>", "how much to log on stderr").choices([
+        "debug",
+        "info",
+        "warn",
+        "error",
+      ]),
+    )
     .addOption(json())
     .action(async (options) => run(options, (await import("./link.ts")).link(options)));
 }

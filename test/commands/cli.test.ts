@@ -3,6 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import manifest from "../../package.json" with { type: "json" };
+import { SETTINGS } from "../../src/daemon/config.ts";
 import { type DecoOptions, runDeco } from "../support/run-deco.ts";
 
 let home: string;
@@ -94,3 +95,22 @@ for (const runtime of ["bun", "node"] as const) {
     });
   });
 }
+
+test("every setting of the daemon has its flag in deco link, with a help text", async () => {
+  const { stdout } = await runDeco(["help", "link"], { home });
+  for (const { flag } of Object.values(SETTINGS)) {
+    const [name = ""] = flag.split(" ");
+    expect(stdout).toMatch(new RegExp(`^  ${name}\\b.* {2,}\\S|^  ${name} <\\S+>$`, "m"));
+  }
+});
+
+test("doctor on a home that never was finds its folders and its disk in order", async () => {
+  const { lines } = await runDeco(["doctor", "--json"], { home: join(home, "new") });
+  const { checks }: { checks: { id: string; status: string; fix?: string }[] } = JSON.parse(
+    lines[0] ?? "",
+  );
+  const found = Object.fromEntries(checks.map(({ id, status }) => [id, status]));
+  expect(found).toMatchObject({ runtime: "ok", home: "ok", daemon: "warn", hub: "skip" });
+  expect(found["disk"]).not.toBe("fail");
+  expect(checks.filter(({ status, fix }) => /warn|fail/.test(status) && !fix)).toEqual([]);
+});

@@ -50,6 +50,8 @@ export const machineChecks: readonly Check[] = [
     title: "disk space",
     fix: "Free some disk space.",
     run: async ({ config: { paths } }) => {
+      // All checks run at once: on a new home the folder may not be there yet.
+      await makePaths(paths);
       const { bavail, bsize } = await statfs(paths.state);
       const freeMib = Math.floor((bavail * bsize) / 1024 / 1024);
       const detail = `${freeMib} MiB free in ${paths.state}`;
