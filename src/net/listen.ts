@@ -41,6 +41,8 @@ export interface Listening extends AsyncDisposable {
 const GRACE_MS = 250;
 /** Ms; 0 = none. Only a head that never ends is cut off. */
 const TIMEOUTS = { requestTimeout: 0, headersTimeout: 60_000, keepAliveTimeout: 60_000 } as const;
+/** A request without a Host is answered by us, with a problem document. */
+const SERVER = { ...TIMEOUTS, requireHostHeader: false } as const;
 
 /**
  * Serves an app on loopback or on a unix socket (mode 0600). No idle and no request time-out: uploads
@@ -55,7 +57,7 @@ export async function listen(app: ListenApp, options: ListenOptions): Promise<Li
       overrideGlobalObjects: false,
     },
   );
-  const server = createServer(TIMEOUTS, (request, response) => {
+  const server = createServer(SERVER, (request, response) => {
     nonsense.answering(response);
     const error = malformed(request);
     if (error) refuse(request, response, error);

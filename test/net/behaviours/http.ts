@@ -259,6 +259,7 @@ export const httpBehaviours: Behaviours = {
       [`GET /a\\b HTTP/1.1\r\n${host}`, "invalid_request"],
       [`GET http://localhost/ HTTP/1.1\r\n${host}`, "invalid_request"],
       ["GET / HTTP/1.0", "misdirected_request"],
+      ["GET / HTTP/1.1", "misdirected_request"],
       ["GET / HTTP/1.1\r\nHost: localhost:99999999", "misdirected_request"],
       ["GET / HTTP/1.1\r\nHost: user@localhost", "misdirected_request"],
     ];
