@@ -142,11 +142,11 @@ function readConfigFile(path: string): ConfigFile {
 }
 
 function readIfThere(path: string): string | undefined {
-  if (statSync(path, { throwIfNoEntry: false }) === undefined) return undefined;
   try {
+    if (statSync(path, { throwIfNoEntry: false }) === undefined) return undefined;
     return readFileSync(path, "utf8");
   } catch (cause) {
-    throw wrong(path, String(cause), `Make ${path} readable, or remove it.`);
+    throw wrong(path, String(cause), `Make ${path} readable, or set another DECO_HOME.`);
   }
 }
 

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { chmod, writeFile } from "node:fs/promises";
+import { chmod, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { loadConfig, SETTINGS } from "../../src/daemon/config.ts";
 import { testHome } from "../support/control-home.ts";
@@ -49,6 +49,15 @@ test.each([
   const load = () => loadConfig({ env: {}, paths: home.paths });
   expect(load).toThrow(expect.objectContaining({ code: "usage" }));
   expect(load).toThrow(named);
+});
+
+test("a config.json that can't be looked at, as in another user's home, is named with a fix", async () => {
+  await using home = await testHome();
+  const { paths } = home;
+  await symlink(paths.configFile, paths.configFile);
+  expect(() => loadConfig({ env: {}, paths })).toThrow(
+    expect.objectContaining({ code: "usage", fix: expect.stringContaining(paths.configFile) }),
+  );
 });
 
 test("models come from the environment, else from config.json, else not at all", async () => {
