@@ -1,0 +1,227 @@
+import { expect } from "bun:test";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { z } from "zod";
+import { docker, isEnd, newHome, seqsOf, upTo } from "./e2e-lab.ts";
+import { RunReader } from "./fault-reader.ts";
+import { type FaultWire, faultWire } from "./fault-wire.ts";
+import { call } from "./hub-call.ts";
+import { leftovers, type Snapshot, takeSnapshot } from "./leftovers.ts";
+import { type RunningDeco, runDeco, startDeco } from "./run-deco.ts";
+
+const TIMEOUT_MS = 3_600_000;
+const Listening = z.object({ url: z.string() });
+const MyLinks = z.object({
+  links: z.array(z.object({ linkId: z.string(), epoch: z.int(), reachable: z.boolean() })),
+});
+
+export interface FaultLabOptions {
+  /** Of the hub; what `deco hub` does when absent. */
+  readonly heartbeatMs?: number;
+  readonly ttlMs?: number;
+}
+
+/** Hub, daemon and sandboxes, all processes of their own, with a wire between daemon and hub. */
+export class FaultLab implements AsyncDisposable {
+  readonly home: string;
+  readonly #options: FaultLabOptions;
+  #before: Snapshot | undefined;
+  #hub: ChildProcess | undefined;
+  #wire: FaultWire | undefined;
+  #links: RunningDeco[] = [];
+  #url = "";
+  token = "";
+
+  private constructor(home: string, options: FaultLabOptions) {
+    this.home = home;
+    this.#options = options;
+  }
+
+  static async start(options: FaultLabOptions = {}): Promise<FaultLab> {
+    const lab = new FaultLab(await newHome(), options);
+    lab.#before = await takeSnapshot(lab.home);
+    await lab.startHub();
+    const made = await runDeco(["hub", "token", "--data", lab.#data, "--json"], lab);
+    lab.token = z.object({ token: z.string() }).parse(JSON.parse(made.lines[0] ?? "")).token;
+    lab.#wire = await faultWire(() => Number(new URL(lab.#url).port));
+    return lab;
+  }
+
+  /** The hub itself, past the wire. */
+  get url(): string {
+    return this.#url;
+  }
+
+  get wire(): FaultWire {
+    if (this.#wire === undefined) throw new Error("no wire");
+    return this.#wire;
+  }
+
+  get hub(): ChildProcess {
+    if (this.#hub === undefined) throw new Error("no hub");
+    return this.#hub;
+  }
+
+  /** The daemon that was started last. */
+  get link(): RunningDeco {
+    const link = this.#links.at(-1);
+    if (link === undefined) throw new Error("no daemon");
+    return link;
+  }
+
+  get #data(): string {
+    return join(this.home, "hub-data");
+  }
+
+  /** On the port that it had before. */
+  async startHub(): Promise<void> {
+    const port = this.#url === "" ? "0" : new URL(this.#url).port;
+    const { heartbeatMs, ttlMs } = this.#options;
+    const source = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+    const args =
+      heartbeatMs === undefined
+        ? [source("../../src/cli.ts"), "hub", "--port", port, "--data", this.#data, "--json"]
+        : [source("./fault-hub.ts"), port, this.#data, String(heartbeatMs), String(ttlMs)];
+    const hub = spawn(process.execPath, args, {
+      env: { PATH: process.env["PATH"] ?? "", DECO_HOME: this.home, DECO_LOG_LEVEL: "warn" },
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    this.#hub = hub;
+    for await (const line of createInterface({ input: hub.stdout })) {
+      if (!line.includes("hub.listening")) continue;
+      this.#url = Listening.parse(JSON.parse(line)).url;
+      hub.stdout.resume();
+      return;
+    }
+    throw new Error("the hub ended at its start");
+  }
+
+  async killHub(signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
+    await end(this.hub, signal);
+  }
+
+  /** A daemon that goes through the wire. Without `online` it isn't waited for. */
+  async startLink(
+    provider: "docker" | "process",
+    { online = true, home = this.home } = {},
+  ): Promise<RunningDeco> {
+    const args = ["link", "--hub", this.wire.url, "--local-sandbox-provider", provider, "--json"];
+    const env = { DECO_TOKEN: this.token };
+    const link = await startDeco(args, { home, env, timeoutMs: TIMEOUT_MS });
+    this.#links.push(link);
+    if (online) await link.until(/"link\.online"/);
+    return link;
+  }
+
+  async killLink(signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
+    await end(this.link.child, signal);
+  }
+
+  async links() {
+    const { body } = await call(this.#url, { path: "/api/links/me", token: this.token });
+    return MyLinks.parse(body).links;
+  }
+
+  async dispatch(provider: string, prompt: string): Promise<string> {
+    const body = { harness: "shell", prompt, sandbox: { provider } };
+    const { token } = this;
+    const answer = await call(this.#url, { method: "POST", path: "/api/runs", token, body });
+    if (answer.status !== 202) throw new Error(`dispatch: ${answer.text}`);
+    return String(answer.body["runId"]);
+  }
+
+  async cancel(runId: string): Promise<void> {
+    const path = `/api/runs/${runId}/cancel`;
+    const answer = await call(this.#url, { method: "POST", path, token: this.token, body: {} });
+    expect(answer.status).toBe(202);
+  }
+
+  read(runId: string, o: { url?: () => string; limitMs?: number } = {}): RunReader {
+    return new RunReader({ url: () => this.#url, token: this.token, runId, ...o });
+  }
+
+  /** What `deco runs logs ID` prints. */
+  async logs(runId: string): Promise<string> {
+    const env = { DECO_TOKEN: this.token, DECO_HUB: this.#url };
+    const { home } = this;
+    const { code, stdout } = await runDeco(["runs", "logs", runId, "--json"], { home, env });
+    expect(code).toBe(0);
+    return stdout;
+  }
+
+  /**
+   * The reader came to the end of its run: all lines, in order, once; one terminal event; and a
+   * second reader, and `deco runs logs`, get the very same bytes.
+   */
+  async expectWhole(reader: RunReader, lines: number, end = "run.completed"): Promise<void> {
+    await reader.ended;
+    const { events, raw } = reader;
+    expect(seqsOf(events)).toEqual(upTo(events.length));
+    expect(events.filter(isEnd).map(({ type }) => type)).toEqual([end]);
+    expect(firstDifference(reader.output, numbered(lines))).toBeUndefined();
+    const runId = events[0]?.runId ?? "";
+    const again = this.read(runId, { limitMs: 30_000 });
+    await again.ended;
+    expect(again.raw).toEqual(raw);
+    expect(seqsOf(await this.#logged(runId))).toEqual(upTo(events.length));
+  }
+
+  async #logged(runId: string) {
+    const Line = z.looseObject({ seq: z.int() });
+    const lines = (await this.logs(runId)).split("\n").filter((line) => line !== "");
+    return lines.map((line) => ({ ...Line.parse(JSON.parse(line)) }) as never);
+  }
+
+  /** What is left when all is stopped by SIGTERM. */
+  async leftBehind(): Promise<string[]> {
+    for (const link of this.#links) await link[Symbol.asyncDispose]();
+    await end(this.hub, "SIGTERM");
+    if (this.#before === undefined) return [];
+    const found = await leftovers(this.home, this.#before);
+    return found.filter((what) => !what.startsWith("volumes: "));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const { child } of this.#links) child.kill("SIGCONT");
+    for (const link of this.#links) await link[Symbol.asyncDispose]();
+    this.hub.kill("SIGCONT");
+    await end(this.hub, "SIGTERM");
+    await this.#wire?.[Symbol.asyncDispose]();
+    for (const line of (await takeSnapshot(this.home)).containers) {
+      const [id = "", name = ""] = line.split(" ");
+      await docker("rm", "-f", "-v", id);
+      await docker("volume", "rm", "-f", `${name}-workspace`);
+    }
+    await rm(this.home, { recursive: true, force: true });
+  }
+}
+
+async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  child.kill(signal);
+  await once(child, "exit");
+}
+
+/** Prints `line 1` to `line N`; rests after every `each` of them. */
+export function counting(lines: number, each: number, restSeconds: number): string {
+  return `i=1; while [ $i -le ${lines} ]; do echo line $i; [ $((i % ${each})) = 0 ] && sleep ${restSeconds}; i=$((i+1)); done; exit 0`;
+}
+
+export function numbered(lines: number): string {
+  return upTo(lines)
+    .map((line) => `line ${line}\n`)
+    .join("");
+}
+
+/** Where two texts part, in words that fit on a screen; undefined when they are the same. */
+export function firstDifference(found: string, expected: string): string | undefined {
+  if (found === expected) return undefined;
+  let at = 0;
+  while (found[at] === expected[at] && at < expected.length) at += 1;
+  const around = (text: string) => JSON.stringify(text.slice(Math.max(0, at - 20), at + 40));
+  return `at ${at} of ${expected.length}: ${around(found)} instead of ${around(expected)}`;
+}
