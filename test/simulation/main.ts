@@ -10,22 +10,24 @@ const { values } = parseArgs({
     events: { type: "string", default: "150" },
     trace: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
+    /** Puts bugs in; each has to be caught within `--seeds`. */
+    mutations: { type: "boolean", default: false },
     "keep-going": { type: "boolean", default: false },
   },
 });
 
 redirectImports();
 // Loaded only now: the product's modules come through the loader.
-const { runOne, runSeeds } = await import("./core/commands.ts");
+const { runMutations, runOne, runSeeds } = await import("./core/commands.ts");
 replaceGlobals();
 
 const eventsPerSeed = Number(values.events);
-process.exitCode =
-  values.seed === undefined
+const many = { from: Number(values.from), seeds: Number(values.seeds), eventsPerSeed };
+process.exitCode = values.mutations
+  ? await runMutations({ ...many, json: values.json })
+  : values.seed === undefined
     ? await runSeeds({
-        from: Number(values.from),
-        seeds: Number(values.seeds),
-        eventsPerSeed,
+        ...many,
         json: values.json,
         stopAtFailure: !values["keep-going"],
       })

@@ -1,4 +1,5 @@
 import { makeFixture } from "./fixture.ts";
+import { MUTATIONS } from "./mutations.ts";
 import { runMany, type Summary } from "./run-many.ts";
 import { runSeed, type SeedResult } from "./run-seed.ts";
 
@@ -42,6 +43,26 @@ export async function runSeeds(o: {
   }
   say(o.json ? JSON.stringify(summary) : sentence(summary));
   return failures.length > 0 ? 1 : 0;
+}
+
+/** Puts in one bug after the other; tells the seed that noticed it. */
+export async function runMutations(o: {
+  from: number;
+  seeds: number;
+  eventsPerSeed: number;
+  json: boolean;
+}): Promise<number> {
+  let missed = 0;
+  for (const mutation of MUTATIONS) {
+    const failures: SeedResult[] = [];
+    const onFailure = (result: SeedResult) => failures.push(result);
+    const { seeds } = await runMany({ ...o, mutation, onFailure, stopAtFailure: true });
+    if (failures.length === 0) missed += 1;
+    const { name } = mutation;
+    const told = { mutation: name, seeds, caught: failures[0]?.violations[0] ?? null };
+    say(o.json ? JSON.stringify(told) : `${name}: ${seeds} seeds, ${told.caught ?? "NOT CAUGHT"}`);
+  }
+  return missed;
 }
 
 function outcome({ seed, violations, events, simulatedMs, steps, print }: SeedResult): string {

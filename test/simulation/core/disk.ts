@@ -108,6 +108,15 @@ export class Disk {
     }
   }
 
+  /** Everything in a table; nothing where it was not made yet. */
+  rows(table: string): SqlRow[] {
+    return this.#names().includes(table) ? this.all(`SELECT * FROM ${table}`) : [];
+  }
+
+  run(sql: string, ...args: SQLInputValue[]): void {
+    this.#prepared(sql).run(...args);
+  }
+
   wipe(): void {
     this.death = undefined;
     this.commits = 0;
@@ -116,8 +125,7 @@ export class Disk {
 
   /** A backup: everything committed so far. */
   backup(): Tables {
-    const rows = (table: string) => this.#prepared(`SELECT * FROM ${table}`).all();
-    return new Map(this.#names().map((table) => [table, rows(table)]));
+    return new Map(this.#names().map((table) => [table, this.rows(table)]));
   }
 
   restore(backup: Tables): void {

@@ -1,5 +1,6 @@
 import { FAULTS, type Fault } from "../nodes/weather.ts";
 import { makeFixture } from "./fixture.ts";
+import type { Mutation } from "./mutations.ts";
 import { realNow } from "./real-time.ts";
 import { runSeed, type SeedResult } from "./run-seed.ts";
 
@@ -9,6 +10,7 @@ export interface ManyOptions {
   readonly eventsPerSeed: number;
   readonly onFailure: (result: SeedResult) => void;
   readonly stopAtFailure: boolean;
+  readonly mutation?: Mutation | undefined;
 }
 
 export interface Summary {
@@ -39,7 +41,7 @@ export async function runMany(options: ManyOptions): Promise<Summary> {
     faults: {},
   };
   for (let seed = from; seed < from + seeds; seed += 1) {
-    const result = await runSeed(seed, fixture, { eventsPerSeed });
+    const result = await runSeed(seed, fixture, { eventsPerSeed, mutation: options.mutation });
     add(summary, result);
     if (result.violations.length > 0) {
       onFailure(result);

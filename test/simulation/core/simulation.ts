@@ -16,6 +16,8 @@ import { type Program, World } from "./world.ts";
 
 export const USER = "sim@example.com";
 
+export type Backup = ReturnType<Disk["backup"]>;
+
 /** What is made once and wiped for each seed. */
 export interface Fixture {
   readonly dataDir: string;
@@ -59,6 +61,7 @@ export class Simulation {
   sandboxesLost = 0;
   /** Runs of which a restored hub lost what it had acknowledged. */
   readonly gapsExpected = new Set<string>();
+  readonly #hubListeners: ((hub: SimHub) => void)[] = [];
 
   constructor(
     seed: number,
@@ -126,6 +129,7 @@ export class Simulation {
       const hub = startSimHub(fixture.dataDir);
       mutation?.hub?.(hub);
       this.hub = hub;
+      for (const listener of this.#hubListeners) listener(hub);
     });
   }
 
@@ -203,9 +207,32 @@ export class Simulation {
     if (stored < seq) this.violate(`${runId}: acked up to ${seq}, the hub holds ${stored}`);
   }
 
-  /** Notes what the backup does not hold, though a journal has dropped it as acknowledged. */
-  beforeRestore(): void {
-    // Filled in by the checks, which know both sides.
+  /** Calls back in the hub's program: now, if it runs, and at each of its starts. */
+  onHub(listener: (hub: SimHub) => void): void {
+    this.#hubListeners.push(listener);
+    const { hubProgram } = this;
+    if (this.hub === undefined || hubProgram === undefined) return;
+    this.world.schedule(hubProgram, 0, () => {
+      if (this.hub !== undefined) listener(this.hub);
+    });
+  }
+
+  /** Whether the hub's log may lose lines again that readers have seen. */
+  get mayRewrite(): boolean {
+    return this.restoredAt !== undefined || (this.weather.counts.line_forged ?? 0) > 0;
+  }
+
+  /** Puts a backup in the place of the hub's store. */
+  restore(backup: Backup): void {
+    const { hubDisk, laptopDisks } = this.fixture;
+    hubDisk.restore(backup);
+    this.restoredAt = this.world.now;
+    for (const disk of laptopDisks) {
+      for (const { run_id: runId, acked_seq: acked } of disk.rows("runs")) {
+        const row = hubDisk.get("SELECT link_seq FROM runs WHERE run_id = ?", String(runId));
+        if (Number(acked) > Number(row?.["link_seq"] ?? 0)) this.gapsExpected.add(String(runId));
+      }
+    }
   }
 
   #hubServer(): Server | undefined {

@@ -1,7 +1,5 @@
 import type { Event } from "./scenario.ts";
-import type { Laptop, Simulation } from "./simulation.ts";
-
-type Backup = ReturnType<Simulation["fixture"]["hubDisk"]["backup"]>;
+import type { Backup, Laptop, Simulation } from "./simulation.ts";
 
 /** Lets the scenario's events happen, each at its moment. */
 export function beTroubled(sim: Simulation): void {
@@ -66,13 +64,9 @@ function upAgain(sim: Simulation, start: () => void, everyMs: number): void {
 }
 
 function crashHub(sim: Simulation, downMs: number, backup: Backup | undefined): void {
-  const { world, fixture } = sim;
+  const { world } = sim;
   if (sim.hubProgram !== undefined) world.kill(sim.hubProgram);
-  if (backup !== undefined) {
-    sim.beforeRestore();
-    fixture.hubDisk.restore(backup);
-    sim.restoredAt = world.now;
-  }
+  if (backup !== undefined) sim.restore(backup);
   world.schedule(world.outside, downMs, () => sim.startHub());
 }
 

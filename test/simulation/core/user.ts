@@ -1,5 +1,6 @@
 import { isEnded } from "../../../src/protocol/run-events.ts";
 import { promptOf } from "../nodes/script.ts";
+import { Reader } from "./reader.ts";
 import type { Wish } from "./scenario.ts";
 import { type Simulation, USER } from "./simulation.ts";
 
@@ -12,6 +13,7 @@ export interface Wished {
   /** The hub took it so late that the run may have ended by itself on the laptop. */
   cancelledAt: number | undefined;
   tries: number;
+  reader: Reader | undefined;
 }
 
 const AGAIN_MS = 700;
@@ -27,6 +29,7 @@ export function beUser(sim: Simulation): Wished[] {
       cancelled: false,
       cancelledAt: undefined,
       tries: 0,
+      reader: undefined,
     };
     world.schedule(world.outside, wish.atMs, () => ask(sim, wished));
     return wished;
@@ -68,10 +71,20 @@ function ask(sim: Simulation, wished: Wished): void {
 function accepted(sim: Simulation, wished: Wished, runId: string): void {
   if (wished.runId !== undefined) return;
   wished.runId = runId;
+  wished.reader = new Reader(sim, runId);
   sim.world.trace(`${wished.wish.script.label} is ${runId}`);
   const { cancelAfterMs } = wished.wish;
   if (cancelAfterMs === undefined) return;
   sim.world.schedule(sim.world.outside, cancelAfterMs, () => cancel(sim, wished));
+}
+
+/** A hub that was restored may have forgotten that a run shall end: then it is told again. */
+export function cancelAgain(sim: Simulation, wishes: readonly Wished[]): void {
+  for (const wished of wishes) {
+    if (!wished.cancelled) continue;
+    wished.cancelled = false;
+    cancel(sim, wished);
+  }
 }
 
 /** Asks for a run's end until the hub has taken it; again when a restored hub has forgotten it. */

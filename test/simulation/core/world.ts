@@ -74,6 +74,7 @@ export class World {
 
   /** The machine of these programs sleeps: their timers stand still, what comes in waits. */
   sleep(programs: readonly Program[], ms: number): void {
+    if (programs.some(({ asleepUntil }) => asleepUntil > this.now)) return;
     for (const program of programs) {
       program.asleepUntil = this.now + ms;
       program.sleptMs += ms;

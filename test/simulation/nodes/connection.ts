@@ -207,7 +207,7 @@ export class Connection {
     let bytes = chunk;
     const breaks = events && this.#strikes("cut_in_answer", climate.cutInAnswer);
     if (breaks) bytes = chunk.subarray(0, weather.chance.int(0, chunk.length));
-    const copies = events && this.#strikes("line_doubled", climate.lineDoubled) ? 2 : 1;
+    const copies = events && !breaks && this.#strikes("line_doubled", climate.lineDoubled) ? 2 : 1;
     if (events) bytes = this.#forged(bytes);
     const last = this.#piece.get(stream);
     const piece = last?.sentAt === world.now ? last : { stream, sentAt: world.now, chunks: [] };
