@@ -15,9 +15,10 @@ const unique = process.pid.toString(36).padStart(5, "0");
 const OURS = `recon${unique}`;
 const THEIRS = `other${unique}`;
 
+const label = (key: string, value: string) => ["--label", `dev.deco-link.${key}=${value}`];
+
 /** What a daemon left that died between create and start. */
 async function halfMade(instanceId: string, handle: string, image: string): Promise<void> {
-  const label = (key: string, value: string) => ["--label", `dev.deco-link.${key}=${value}`];
   const labels = [...label("instance", instanceId), ...label("handle", handle)];
   await run("docker", ["create", "--name", `deco-${instanceId}-${handle}`, ...labels, image]);
 }

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { type Journal, openJournal } from "../../src/daemon/journal.ts";
 import { CHAIN_START, nextChain } from "../../src/protocol/chain.ts";
 import { DecoError } from "../../src/protocol/errors.ts";
+import { terminalStatus } from "../../src/protocol/run-events.ts";
 import { MemoryProvider } from "../support/memory-provider.ts";
 import { ExecutorHome } from "./executor-home.ts";
 
@@ -24,7 +25,7 @@ async function pullAll(): Promise<string[]> {
       expect(row.seq).toBe(lines.length + 1);
       lines.push(row.data);
       chain = nextChain(chain, row.data);
-      ended = row.type === "run.completed";
+      ended = terminalStatus(row.type) !== undefined;
     }
     home.journal.ack("run-1", { attempt: 1, seq: lines.length, chain });
   }
@@ -87,6 +88,16 @@ test("a harness that takes no acks runs all the same", async () => {
   harness.knowsNames = false;
   harness.emit("run.completed", { output: "" });
   expect((await home.end()).at(-1)?.type).toBe("run.completed");
+});
+
+test("a daemon that ends while its journal is full leaves no run suspended for ever", async () => {
+  home.run("flood:1000");
+  await home.until("run.suspended");
+  await home.restart();
+  const types = (await pullAll()).map((line) => JSON.parse(line).type);
+  const at = types.indexOf("run.suspended");
+  expect(types[at + 1]).toBe("run.resumed");
+  expect(types.filter((type) => type === "tool.output.delta")).toHaveLength(1000);
 });
 
 test("a run that waits for room can be cancelled", async () => {

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import { type Journal, openJournal } from "../../src/daemon/journal.ts";
 import type { RunEvent } from "../../src/protocol/run-events.ts";
 import { ChildProvider } from "../support/child-provider.ts";
 import { ExecutorHome } from "./executor-home.ts";
@@ -79,6 +80,22 @@ test("a run goes on while the daemon restarts, and its output is whole", async (
   expect(said(events, "stdout")).toBe(
     Array.from({ length: 40 }, (_, index) => `line ${index}\n`).join(""),
   );
+  expect(events.at(-1)?.payload).toMatchObject({ exitCode: 0 });
+});
+
+test("a daemon that ends before it notes harnessd's answer finds its run again, and the command ran once", async () => {
+  await home.reopen((path) => {
+    const journal = openJournal({ path });
+    const forget: Journal["setProgress"] = (runId, attempt, { harnessRunId, ...rest }) =>
+      harnessRunId === undefined ? journal.setProgress(runId, attempt, rest) : undefined;
+    return { ...journal, setProgress: forget };
+  });
+  home.run("echo started >> count; echo up; sleep 1; cat count");
+  await untilSaid("up");
+  expect(home.journal.record("run-1")).toMatchObject({ phase: "starting" });
+  await home.restart();
+  const events = await home.end();
+  expect(said(events, "stdout")).toBe("up\nstarted\n");
   expect(events.at(-1)?.payload).toMatchObject({ exitCode: 0 });
 });
 

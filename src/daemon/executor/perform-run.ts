@@ -48,10 +48,13 @@ export async function adoptRun(
   live.told = true;
   live.begun = true;
   const slot = parts.slots.occupy(live.handle);
+  // Asked now: later the hub may have acknowledged what says so.
+  const suspended = endsSuspended(parts, record);
   try {
     const outcome = await outcomeOf(() =>
       beforeDeadline(parts, live, async () => {
         await findSandbox(parts, live, record);
+        if (suspended) sayResumed(parts, record);
         return { type: "harness", event: await runToEnd(parts, live) };
       }),
     );
@@ -59,6 +62,17 @@ export async function adoptRun(
   } finally {
     slot[Symbol.dispose]();
   }
+}
+
+/** The daemon before ended while the journal was full: what it began to say is said to its end. */
+function sayResumed({ journal }: ExecutorParts, { runId, attempt }: RunRecord): void {
+  journal.append(runId, attempt, [{ type: "run.resumed", payload: { reason: "journal_full" } }]);
+}
+
+function endsSuspended({ journal }: ExecutorParts, { runId, attempt }: RunRecord): boolean {
+  const record = journal.record(runId, attempt);
+  if (!record || record.lastSeq === record.ackedSeq) return false;
+  return journal.read(runId, attempt, record.lastSeq - 1, 1)[0]?.type === "run.suspended";
 }
 
 async function outcomeOf(work: () => Promise<RunOutcome>): Promise<RunOutcome> {
