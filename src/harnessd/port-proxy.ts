@@ -17,6 +17,9 @@ interface Target {
 /** Where the daemon puts a caller's own Authorization header, as that one carries harnessd's token. */
 const CALLERS_AUTHORIZATION = "x-forwarded-authorization";
 
+/** Marks our own refusals, so that the daemon tells them from what a server inside answered. */
+const REFUSAL = "x-harnessd-refusal";
+
 /** Headers that belong to one connection (RFC 9110, section 7.6.1), and those set anew here. */
 const HOP_BY_HOP = new Set([
   "connection",
@@ -31,6 +34,7 @@ const HOP_BY_HOP = new Set([
   "host",
   "authorization",
   CALLERS_AUTHORIZATION,
+  REFUSAL,
 ]);
 
 /** A server inside may listen on either loopback address only. */
@@ -84,7 +88,8 @@ export async function proxyUpgrade(
 /** Answers an upgrade with an error. */
 export function endUpgrade(socket: Duplex, status: string, code: string, message: string): void {
   const body = JSON.stringify({ error: { code, message } });
-  const head = `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}`;
+  const length = Buffer.byteLength(body);
+  const head = `content-type: application/json\r\ncontent-length: ${length}\r\n${REFUSAL}: 1`;
   socket.once("error", () => socket.destroy());
   socket.end(`HTTP/1.1 ${status}\r\n${head}\r\nconnection: close\r\n\r\n${body}`);
 }
@@ -168,6 +173,6 @@ function dial(host: string, port: number): Promise<Socket | undefined> {
 }
 
 function refuse(response: ServerResponse, status: number, code: string, message: string): void {
-  response.writeHead(status, { "content-type": "application/json" });
+  response.writeHead(status, { "content-type": "application/json", [REFUSAL]: "1" });
   response.end(JSON.stringify({ error: { code, message } }));
 }

@@ -32,6 +32,8 @@ beforeAll(async () => {
       response.writeHead(request.url === "/gone" ? 410 : 200, {
         "x-inside": "yes",
         "deco-x": "no",
+        // What only harnessd may say.
+        "x-harnessd-refusal": "1",
       });
       response.end(request.url === "/big" ? Buffer.alloc(12 * 1024 * 1024) : "inside");
     });
@@ -68,6 +70,25 @@ describe.each(["tcp", "tunnel"] as const)("through %s", (through) => {
     for (const name of ["signature", "signature-input", "content-digest", "deco-link-id"]) {
       expect(seen.headers).not.toHaveProperty(name);
     }
+  });
+
+  test("a port that nobody listens on is a signed problem document, port_unreachable", async () => {
+    await using plane = await planeWithBox();
+    const free = createServer().listen(0, "127.0.0.1");
+    await once(free, "listening");
+    const address = free.address();
+    const unused = typeof address === "object" && address !== null ? address.port : 0;
+    free.close();
+    await once(free, "close");
+    const path = inPort("/").replace(`/ports/${port}/`, `/ports/${unused}/`);
+    const answer = await read(await plane.send(through, plane.sign({ method: "GET", path })));
+    expect(answer.status).toBe(502);
+    expect(answer.headers.get("content-type")).toBe("application/problem+json");
+    expect(answer.headers.has("signature")).toBe(true);
+    expect(JSON.parse(answer.text)).toMatchObject({
+      code: "port_unreachable",
+      fix: expect.any(String),
+    });
   });
 
   test("bodies over the cap pass as streams, both ways, and a status is passed on as it is", async () => {

@@ -1,5 +1,7 @@
 import type { Duplex } from "node:stream";
 import { pipeline } from "node:stream/promises";
+import { readAll } from "../../net/web-stream.ts";
+import { DecoError } from "../../protocol/errors.ts";
 import { type HarnessClient, harnessClient } from "../../sandbox/harness-client.ts";
 import type { HarnessEndpoint } from "../../sandbox/provider.ts";
 import type { ControlEnv } from "./control-env.ts";
@@ -30,7 +32,15 @@ const NOT_PASSED_ON = new Set([
   "x-link-secret",
 ]);
 
-/** Passes a request on to a server inside the sandbox and its answer back, as streams. */
+/** Set by harnessd on its own refusals, and on nothing that a server inside answers. */
+const REFUSAL = "x-harnessd-refusal";
+const REFUSAL_BYTES = 16 * 1024;
+
+/**
+ * Passes a request on to a server inside the sandbox and its answer back, as streams.
+ *
+ * @throws DecoError `port_unreachable` when nothing listens there.
+ */
 export async function proxyToPort(options: PortProxyOptions): Promise<Response> {
   const { endpoint, request, env, port } = options;
   const client = harnessClient(endpoint);
@@ -42,6 +52,7 @@ export async function proxyToPort(options: PortProxyOptions): Promise<Response> 
     { ...call, ...(body === undefined ? {} : { body }) },
     request.signal,
   );
+  if (answer.headers.has(REFUSAL)) throw await refused(answer.body, port);
   env.markStream?.();
   const empty = [101, 204, 205, 304].includes(answer.status) || request.method === "HEAD";
   if (empty) await answer.body.cancel();
@@ -65,6 +76,7 @@ async function upgrade(
 ): Promise<Response> {
   call.headers.set("upgrade", request.headers.get("upgrade") ?? "websocket");
   const answer = await client.upgrade(call, request.signal);
+  if (answer.headers.has(REFUSAL)) throw await refused(answer.body, call.port);
   env.markStream?.();
   if (answer.socket === undefined || env.tunnelUpgrade === undefined) {
     const headers = passedOn(answer.headers);
@@ -76,6 +88,15 @@ async function upgrade(
   join(answer.socket, env.tunnelUpgrade({ headers }));
   // The head went out above; transports take this one for "done".
   return new Response(null, { status: 200, headers: { "deco-upgraded": "1" } });
+}
+
+/** harnessd's own words as one of our errors, which is then signed like any other. */
+async function refused(
+  body: ReadableStream<Uint8Array> | undefined,
+  port: number,
+): Promise<DecoError> {
+  await (body === undefined ? undefined : readAll(body, REFUSAL_BYTES).catch(() => undefined));
+  return new DecoError("port_unreachable", `nothing listens on port ${port} in the sandbox`);
 }
 
 /** Bytes both ways; the end of one side is the end of both. */
