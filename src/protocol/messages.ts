@@ -188,19 +188,27 @@ export type Registered = z.infer<typeof Registered>;
 export const LinkState = z.enum(["online", "suspended", "draining"]);
 export type LinkState = z.infer<typeof LinkState>;
 
+const HeartbeatRun = z.object({
+  runId: z.string().min(1).max(128),
+  attempt: z.int().min(1),
+  lastSeq: z.int().min(0),
+  status: RunStatus,
+});
+
+function parseHeartbeatRuns(elements: readonly unknown[]): z.infer<typeof HeartbeatRun>[] {
+  return elements.flatMap((element) => {
+    const parsed = HeartbeatRun.safeParse(element);
+    return parsed.success ? [parsed.data] : [];
+  });
+}
+
 /** Body of `POST /api/links/heartbeat`. Unknown fields are ignored. */
 export const Heartbeat = z.object({
   epoch: z.int(),
   state: LinkState,
   load: z.looseObject({ runs: z.int().min(0), maxRuns: z.int().min(0).optional() }),
-  runs: z.array(
-    z.object({
-      runId: z.string().min(1).max(128),
-      attempt: z.int().min(1),
-      lastSeq: z.int().min(0),
-      status: RunStatus,
-    }),
-  ),
+  /** One by one: a status that a newer daemon knows must not take the link down (LESSONS 11). */
+  runs: z.array(z.unknown()).transform(parseHeartbeatRuns),
   capabilities: z.unknown().transform(parseCapabilities).optional(),
 });
 export type Heartbeat = z.infer<typeof Heartbeat>;

@@ -149,7 +149,8 @@ test("unknown fields and malformed capabilities do not keep a daemon of another 
     { name: "quantum", qubits: 3 },
   ];
   await daemon.register(token, { fromTheFuture: true });
-  expect((await daemon.beat({ alsoNew: 1 })).status).toBe(200);
+  const runs = [{ runId: "r", attempt: 1, lastSeq: 0, status: "pondering" }, 7];
+  expect((await daemon.beat({ alsoNew: 1, runs })).status).toBe(200);
   const { body } = await call(fixture.url, { path: "/api/links/me", token });
   expect(body["link"]).toMatchObject({
     capabilities: [
