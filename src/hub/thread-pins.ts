@@ -66,7 +66,7 @@ export function noteSandbox(
     handle,
     linkId: run.linkId,
     sandboxProviderKind: provider,
-    ...(typeof previewUrl === "string" ? { previewUrl } : {}),
+    previewUrl: typeof previewUrl === "string" ? previewUrl : null,
   };
   const branch = thread.branch ?? NO_BRANCH;
   const map = normalizeSandboxMap(thread.sandboxMap);

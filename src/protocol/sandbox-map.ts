@@ -4,7 +4,8 @@ import { PROVIDERS, type ProviderName } from "./messages.ts";
 export interface SandboxEntry {
   readonly handle: string;
   readonly linkId?: string;
-  readonly previewUrl?: string;
+  /** Null where the provider opens no port. */
+  readonly previewUrl?: string | null;
   readonly [member: string]: unknown;
 }
 

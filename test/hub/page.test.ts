@@ -31,3 +31,14 @@ test("a browser with a used-up code sees a page, a program a problem document", 
   const program = await call(fixture.url, { path });
   expect(program).toMatchObject({ status: 401, body: { code: "sign_in_code_invalid" } });
 });
+
+test("a look at a sign-in link by HEAD leaves its code for the one who opens it", async () => {
+  await using fixture = await HubFixture.start();
+  const path = `/sign-in?code=${fixture.hub.loginCode("ada")}`;
+  const look = await call(fixture.url, { method: "HEAD", path });
+  expect(look.status).toBe(303);
+  expect(look.headers.get("set-cookie")).toBeNull();
+  const opened = await call(fixture.url, { path });
+  expect(opened.status).toBe(303);
+  expect(opened.headers.get("set-cookie")).toContain("HttpOnly");
+});

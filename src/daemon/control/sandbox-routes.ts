@@ -42,9 +42,9 @@ export function sandboxRoutes({ sandboxes }: SandboxRoutesOptions) {
     });
 }
 
-/** What leaves the laptop: no host directory. */
+/** What leaves the laptop: no host directory; `url` is null where harnessd has no port. */
 function outside({ runDir: _runDir, ...info }: SandboxInfo): object {
-  return info;
+  return { ...info, url: info.url ?? null };
 }
 
 function parseHandle(text: string): string {

@@ -27,7 +27,8 @@ export async function provision(parts: ExecutorParts, live: LiveRun): Promise<Sa
     const detail = `sandbox ${handle} can run ${offered}, not ${harness}`;
     throw new LegError("sandbox", new DecoError("harness_missing", detail));
   }
-  const { image, readyMs = now() - since, stages = {}, id, confined } = info;
+  // A confined process has no image.
+  const { image = null, readyMs = now() - since, stages = {}, id, confined } = info;
   const ready = { handle, provider: provider.name, image, readyMs, stages, id, confined };
   journal.append(runId, attempt, [{ type: "sandbox.ready", payload: ready }]);
   return info;
