@@ -30,20 +30,21 @@ export const tunnelBehaviours: Behaviours = {
       assert.equal(pair.daemon.streams, 0);
     },
 
-  "64 MiB go up and 64 MiB come down with flat memory": async () => {
+  "256 MiB go up and 256 MiB come down with flat memory": async () => {
     await using pair = await tunnelPair(app());
     const before = process.memoryUsage().rss;
     const up = await pair.hub.request({
       ...GET,
       method: "POST",
       path: "/sink",
-      body: chunks(64 * MIB),
+      body: chunks(256 * MIB),
     });
-    assert.equal(await new Response(up.body).text(), String(64 * MIB));
-    const down = await pair.hub.request({ ...GET, path: `/blob?n=${64 * MIB}` });
-    assert.equal(await countBytes(down.body), 64 * MIB);
+    assert.equal(await new Response(up.body).text(), String(256 * MIB));
+    const down = await pair.hub.request({ ...GET, path: `/blob?n=${256 * MIB}` });
+    assert.equal(await countBytes(down.body), 256 * MIB);
+    // A body that is kept whole would be 256; collectors are free to be late with the rest.
     const grown = (process.memoryUsage().rss - before) / MIB;
-    assert.ok(grown < 100, `memory grew by ${grown.toFixed()} MiB`);
+    assert.ok(grown < 190, `memory grew by ${grown.toFixed()} MiB`);
   },
 
   "200 requests at once are all answered": async () => {
