@@ -37,6 +37,11 @@ function byLink(hub: HubContext, enter: Enter): Route {
       errors: ["sign_in_code_invalid", "rate_limited"],
     },
     ({ c }) => {
+      // A look ahead, as mail scanners and link previews take it, must not use up the code.
+      if (c.req.method === "HEAD") {
+        c.header("cache-control", "no-store");
+        return c.redirect("/", 303);
+      }
       try {
         c.header("set-cookie", enter(c.req.query("code") ?? ""));
         c.header("cache-control", "no-store");
