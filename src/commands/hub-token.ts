@@ -1,4 +1,4 @@
-import { openHubKeys } from "../hub/keys.ts";
+import { readHubKeys } from "../hub/keys.ts";
 import { DecoError } from "../protocol/errors.ts";
 import type { Command } from "./command.ts";
 
@@ -16,7 +16,7 @@ const MAX_TTL_SECONDS = 3650 * 86_400;
 export function hubToken(flags: HubTokenFlags): Command {
   return async ({ out }) => {
     const ttlSeconds = parseTtl(flags.ttl);
-    const keys = openHubKeys(flags.data);
+    const keys = readHubKeys(flags.data);
     if (flags.login) {
       const code = keys.loginCode(flags.user);
       out.result({ code, user: flags.user, expiresInSeconds: 60 }, () => code);

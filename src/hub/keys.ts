@@ -3,7 +3,6 @@ import {
   closeSync,
   fsyncSync,
   linkSync,
-  mkdirSync,
   openSync,
   readFileSync,
   unlinkSync,
@@ -15,6 +14,7 @@ import { DecoError } from "../protocol/errors.ts";
 import { deriveSigningKey, toBase64Url } from "../protocol/keys.ts";
 import { type LinkSecret, mintLinkSecret, readLinkSecret } from "../protocol/link-secret.ts";
 import { mintUserToken, readUserToken, type UserToken } from "../protocol/user-token.ts";
+import { openDataDir } from "./data-dir.ts";
 
 const Key = z.strictObject({
   kid: z.string().min(1),
@@ -61,8 +61,25 @@ export interface HubKeys {
  *   sign everybody out.
  */
 export function openHubKeys(dataDir: string, now: () => number = Date.now): HubKeys {
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-  const file = readOrMake(join(dataDir, "keys.json"));
+  openDataDir(dataDir);
+  return keysOf(readOrMake(join(dataDir, "keys.json")), now);
+}
+
+/**
+ * The keys of a hub that has some. Makes nothing: what a fresh key signs is good nowhere.
+ *
+ * @throws DecoError usage without keys.json, storage_failed as {@link openHubKeys}
+ */
+export function readHubKeys(dataDir: string, now: () => number = Date.now): HubKeys {
+  const path = join(dataDir, "keys.json");
+  const file = readKeys(path);
+  if (file !== undefined) return keysOf(file, now);
+  throw new DecoError("usage", `no hub keeps its keys in ${dataDir}: there is no ${path}`, {
+    fix: "Give --data the folder that the hub was started with.",
+  });
+}
+
+function keysOf(file: z.infer<typeof KeyFile>, now: () => number): HubKeys {
   const tokens = keyMap(file.tokens);
   const masters = keyMap(file.masters);
   const [tokenKid, tokenKey] = newest(tokens);
@@ -131,17 +148,20 @@ function newest(keys: ReadonlyMap<string, Uint8Array>): [string, Uint8Array] {
 }
 
 function readOrMake(path: string): z.infer<typeof KeyFile> {
-  try {
-    return KeyFile.parse(JSON.parse(readFileSync(path, "utf8")));
-  } catch (error) {
-    if (!isMissing(error)) {
-      throw new DecoError("storage_failed", `${path} is not readable as the hub's keys`, {
-        cause: error,
-      });
-    }
-  }
+  const file = readKeys(path);
+  if (file !== undefined) return file;
   makeKeys(path);
   return readOrMake(path);
+}
+
+/** Undefined when there is no such file. */
+function readKeys(path: string): z.infer<typeof KeyFile> | undefined {
+  try {
+    return KeyFile.parse(JSON.parse(readFileSync(path, "utf8")));
+  } catch (cause) {
+    if (isMissing(cause)) return undefined;
+    throw new DecoError("storage_failed", `${path} is not readable as the hub's keys`, { cause });
+  }
 }
 
 /** Written aside, synced, then linked into place, which fails if another process was first. */
@@ -168,5 +188,8 @@ function newKey(): z.infer<typeof Key> {
 }
 
 function isMissing(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "ENOENT";
+  // ENOTDIR: a file stands where a folder of the path should be.
+  return (
+    error instanceof Error && "code" in error && ["ENOENT", "ENOTDIR"].includes(String(error.code))
+  );
 }

@@ -1,7 +1,7 @@
-import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { DecoError } from "../../protocol/errors.ts";
 import { type Db, openDb } from "../../storage/open-db.ts";
+import { openDataDir } from "../data-dir.ts";
 import { type EventStore, eventStore } from "./events.ts";
 import { type IdempotencyStore, idempotencyStore } from "./idempotency.ts";
 import { type LinkStore, linkStore } from "./links.ts";
@@ -30,7 +30,7 @@ export interface Store {
  * @throws DecoError `storage_failed` when the file can't be opened or was written by a newer hub.
  */
 export function openStore(dataDir: string): Store {
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  openDataDir(dataDir);
   const db = openDb(join(dataDir, "hub.db"), { synchronous: "FULL" });
   try {
     migrate(db);
