@@ -54,7 +54,8 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 });
 
 const code = await main(process.argv.slice(2));
-// Pipes may be asynchronous: leave only when what was printed is out.
-await new Promise<void>((resolve) => process.stdout.write("", () => resolve()));
-await new Promise<void>((resolve) => process.stderr.write("", () => resolve()));
+// Pipes may be asynchronous: leave only when what was printed is out. Ended, not written to once
+// more: Bun calls back for a later write while earlier ones still wait for a slow reader.
+await new Promise<void>((resolve) => process.stdout.end(() => resolve()));
+await new Promise<void>((resolve) => process.stderr.end(() => resolve()));
 process.exit(code);
