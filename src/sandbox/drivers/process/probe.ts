@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { cgroupPids, makeCgroups, removeCgroups } from "./cgroups.ts";
 import check from "./check.sh" with { type: "text" };
 import { launch } from "./launch.ts";
+import { probeMark, sweepProbes } from "./probe-sweep.ts";
 import type { ProcessProviderOptions } from "./process-options.ts";
 
 /** What the probe found: confined, or why not. */
@@ -69,8 +70,10 @@ function unsupported(): { reason: string; fix: string } | undefined {
 }
 
 async function collect({ instanceId }: ProcessProviderOptions, signal: AbortSignal) {
-  const base = await mkdtemp(join(tmpdir(), "deco-probe-"));
-  const name = `probe-${instanceId.replace(/[^a-zA-Z0-9]/g, "")}-${randomBytes(4).toString("hex")}`;
+  await sweepProbes(instanceId);
+  const mark = probeMark(instanceId);
+  const base = await mkdtemp(join(tmpdir(), `deco-${mark}`));
+  const name = `${mark}${randomBytes(4).toString("hex")}`;
   let cgroups: string[] = [];
   try {
     cgroups = await makeCgroups(name, { memoryMib: 64, cpus: 1, pids: 32 });
