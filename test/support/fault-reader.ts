@@ -50,19 +50,16 @@ export class RunReader {
 
   /** Waits until it holds, looking at each event; fails when the run ends before. */
   async until(holds: () => boolean): Promise<void> {
-    const held = deferred<void>();
+    const held = deferred();
     const look = () => {
       if (holds()) held.resolve();
     };
     this.#watchers.add(look);
     look();
-    const over = this.ended.then(() => {
-      if (!holds()) throw new Error(`the run ended before: ${JSON.stringify(this.last)}`);
-    });
     try {
-      await Promise.race([held.promise, over]);
+      await Promise.race([held.promise, this.ended]);
+      if (!holds()) throw new Error(`the run ended before: ${this.raw.at(-1)?.slice(0, 500)}`);
     } finally {
-      over.catch(() => undefined);
       this.#watchers.delete(look);
     }
   }
