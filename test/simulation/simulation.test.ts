@@ -32,6 +32,11 @@ test(
   60_000 + SEEDS * SECONDS_EACH * 1000,
 );
 
+function print(lines: readonly string[]): unknown {
+  const summary: { print?: number } = JSON.parse(lines.at(-1) ?? "{}");
+  return summary.print;
+}
+
 test("the same seed is the same world, step by step, in any order of seeds", async () => {
   const [alone] = (await simulate("--seed", "77")).lines.slice(-1);
   const [again] = (await simulate("--seed", "77", "--trace")).lines.slice(-1);
@@ -40,7 +45,6 @@ test("the same seed is the same world, step by step, in any order of seeds", asy
     simulate("--from", "70", "--seeds", "20", "--json"),
     simulate("--from", "70", "--seeds", "20", "--json"),
   ]);
-  const print = (lines: string[]): unknown => JSON.parse(lines.at(-1) ?? "{}").print;
   expect(print(many.lines)).toBe(print(once.lines));
 }, 60_000);
 

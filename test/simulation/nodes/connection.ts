@@ -74,7 +74,7 @@ export class Connection {
     this.weather = o.weather;
     this.programs = { client: o.client, server: o.server };
     this.closed = { client: this.#ends.client.promise, server: this.#ends.server.promise };
-    this.#latency = o.weather.latency(o.kind === "tunnel" ? 2000 : 8000);
+    this.#latency = o.weather.latency(o.kind === "hub" ? 8000 : 2000);
     o.client.onDeath.push(() => this.cut());
     o.server.onDeath.push(() => this.cut());
   }
