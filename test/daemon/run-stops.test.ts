@@ -46,6 +46,16 @@ describe("cancel (LESSONS 18)", () => {
     expect(home.model.sockets).toEqual([]);
   });
 
+  test("is what somebody asked for: a harness that was told to stop by its engine has lost its run", async () => {
+    home.run("hang");
+    await home.until("assistant.message.delta");
+    home.provider.harness().emit("run.cancelled");
+    expect((await home.end()).at(-1)).toMatchObject({
+      type: "run.failed",
+      payload: { code: "sandbox_lost", leg: "sandbox", processesLeft: 0 },
+    });
+  });
+
   test("stops the making of a sandbox", async () => {
     home.provider.gate = deferred().promise;
     home.run("hang");

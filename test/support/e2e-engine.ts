@@ -1,7 +1,7 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -14,7 +14,18 @@ export interface OwnEngine extends AsyncDisposable {
   start(): Promise<void>;
   /** Ends it as a crash does: SIGKILL, by its pid. */
   kill(): Promise<void>;
+  /** Ends it as an update of the engine does: SIGTERM. */
+  stop(): Promise<void>;
+  /** Where it keeps images, containers and volumes. */
+  readonly dataRoot: string;
   docker(...args: string[]): Promise<string>;
+}
+
+export interface OwnEngineOptions {
+  /** Containers outlive it. */
+  readonly liveRestore?: boolean;
+  /** Its data are on a disk of so many MB. */
+  readonly diskMb?: number;
 }
 
 const DOCKERD = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"];
@@ -26,11 +37,13 @@ export const canOwnEngine =
   process.getuid?.() === 0 && existsSync(UNSHARE) && DOCKERD.some((path) => existsSync(path));
 
 /** Private socket, data, state, pid file and network: it touches nothing of this machine's. */
-export async function ownEngine(): Promise<OwnEngine> {
+export async function ownEngine(options: OwnEngineOptions = {}): Promise<OwnEngine> {
   const dir = await mkdtemp(join(tmpdir(), "deco-eng-"));
+  const dataRoot = join(dir, "data");
+  if (options.diskMb !== undefined) await mountSmall(dataRoot, options.diskMb);
   const host = `unix://${dir}/d.sock`;
   const config = join(dir, "config.json");
-  await writeFile(config, "{}");
+  await writeFile(config, JSON.stringify({ "live-restore": options.liveRestore === true }));
   let child: ChildProcess | undefined;
   const docker = async (...args: string[]) => {
     const asked = promisify(execFile)("docker", ["-H", host, ...args], { timeout: 20_000 });
@@ -51,10 +64,11 @@ export async function ownEngine(): Promise<OwnEngine> {
   };
   const engine: OwnEngine = {
     host,
+    dataRoot,
     docker,
     async start() {
       await rm(join(dir, "pid"), { force: true });
-      const state = ["--data-root", join(dir, "data"), "--exec-root", join(dir, "exec")];
+      const state = ["--data-root", dataRoot, "--exec-root", join(dir, "exec")];
       const own = ["--pidfile", join(dir, "pid"), "--config-file", config, "-H", host];
       const alone = ["--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"];
       const dockerd = DOCKERD.find((path) => existsSync(path)) ?? "dockerd";
@@ -66,13 +80,14 @@ export async function ownEngine(): Promise<OwnEngine> {
       await until(answers);
     },
     kill: () => end("SIGKILL"),
+    stop: () => end("SIGTERM"),
     async [Symbol.asyncDispose]() {
       if (child?.exitCode !== null || child.signalCode !== null) await engine.start();
       const left = (await docker("ps", "-aq")).split("\n").filter((id) => id !== "");
       if (left.length > 0) await docker("rm", "-f", "-v", ...left);
       await end("SIGTERM");
       // A dockerd that was killed leaves its data directory mounted on itself.
-      while (await unmounted(join(dir, "data"))) continue;
+      while (await unmounted(dataRoot)) continue;
       await rm(dir, { recursive: true, force: true });
     },
   };
@@ -91,7 +106,14 @@ async function endContainerd(dir: string): Promise<void> {
   await rm(pidFile, { force: true });
 }
 
-function unmounted(path: string): Promise<boolean> {
+/** A disk in memory that is soon full; `umount` takes it away. */
+export async function mountSmall(path: string, megabytes: number): Promise<void> {
+  await mkdir(path, { recursive: true });
+  const size = `size=${megabytes}m`;
+  await promisify(execFile)("mount", ["-t", "tmpfs", "-o", size, "deco-test", path]);
+}
+
+export function unmounted(path: string): Promise<boolean> {
   return promisify(execFile)("umount", [path]).then(
     () => true,
     () => false,

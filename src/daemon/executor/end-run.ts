@@ -54,7 +54,7 @@ async function terminalEvent(
   if (reason === "timeout") return await failed(parts, live, timedOut(live));
   if (outcome.type === "error") return await failed(parts, live, outcome.error);
   const { event } = outcome;
-  if (event.type === "run.cancelled") return await cancelled(parts, live, "cancelled");
+  if (event.type === "run.cancelled") return await failed(parts, live, toldToStop(live));
   try {
     const tell = event.type === "run.completed" ? completed : harnessFailed;
     return await tell(parts, live, event);
@@ -129,6 +129,12 @@ async function cleanUp(parts: ExecutorParts, live: LiveRun): Promise<number | un
 
 function goneOptions({ sandboxes, log }: ExecutorParts, live: LiveRun, leaving: AbortSignal) {
   return { provider: live.provider, handle: live.handle, sandboxes, log, leaving };
+}
+
+/** Nobody cancelled the run, but its harness was ended: an engine that restarts does that to it. */
+function toldToStop({ handle }: LiveRun): LegError {
+  const detail = `sandbox ${handle} was told to stop while its run worked`;
+  return new LegError("sandbox", new DecoError("sandbox_lost", detail));
 }
 
 function timedOut({ dispatch }: LiveRun): LegError {
