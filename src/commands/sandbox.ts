@@ -1,6 +1,7 @@
+import { DecoError } from "../protocol/errors.ts";
 import type { Command } from "./command.ts";
 import { localDaemon } from "./home.ts";
-import { callApi } from "./hub-client.ts";
+import { type ApiTarget, callApi } from "./hub-client.ts";
 import { printable } from "./output.ts";
 import { recordsOf, textOf } from "./record.ts";
 import { table } from "./text-table.ts";
@@ -20,15 +21,36 @@ export function list(): Command {
   };
 }
 
-/** `deco sandbox rm HANDLE… [--force]`. Already gone is success. */
+/** `deco sandbox rm HANDLE… [--force]`. Already gone is success, and is said. */
 export function remove(handles: readonly string[], flags: { readonly force?: boolean }): Command {
   return async ({ env, out, signal }) => {
+    const daemon = localDaemon(env);
+    const removed: string[] = [];
+    const alreadyGone: string[] = [];
     for (const handle of handles) {
-      const query = flags.force ? "?force=true" : "";
-      const path = `/v1/sandboxes/${encodeURIComponent(handle)}${query}`;
-      await callApi(localDaemon(env), { method: "DELETE", path, signal });
+      const path = `/v1/sandboxes/${encodeURIComponent(handle)}`;
+      if (await isThere(daemon, path, signal)) {
+        const query = flags.force ? "?force=true" : "";
+        await callApi(daemon, { method: "DELETE", path: `${path}${query}`, signal });
+        removed.push(handle);
+      } else alreadyGone.push(handle);
     }
-    out.result({ removed: handles }, () => handles.map((handle) => `removed ${handle}`).join("\n"));
+    out.result({ removed, alreadyGone }, () =>
+      [
+        ...removed.map((handle) => `removed ${handle}`),
+        ...alreadyGone.map((handle) => `${handle} was not there: already gone`),
+      ].join("\n"),
+    );
     return 0;
   };
+}
+
+async function isThere(daemon: ApiTarget, path: string, signal: AbortSignal): Promise<boolean> {
+  try {
+    await callApi(daemon, { path, signal });
+    return true;
+  } catch (thrown) {
+    if (thrown instanceof DecoError && thrown.code === "sandbox_not_found") return false;
+    throw thrown;
+  }
 }

@@ -33,8 +33,11 @@ function addUp(program: Command, run: Runner): void {
     .addOption(provider("--provider <name>", "sandbox provider (default: the best that works)"))
     .addOption(json())
     .option("--once", "dispatch one run through the real path, print its events, leave")
-    .option("--prompt <text>", "the run's prompt (default: a script that proves where it ran)")
-    .addOption(harness())
+    .option(
+      "--prompt <text>",
+      "with --once: the prompt (default: a script that proves where it ran)",
+    )
+    .addOption(harnessOf("with --once: what does the work (default: shell)"))
     .option("--allow-unconfined", "go on where nothing here can confine a process")
     .action(async (options) => run(options, (await import("./up.ts")).up(options)));
 }
@@ -197,8 +200,8 @@ function addHealth(program: Command, run: Runner): void {
 const json = () => new Option("--json", "print JSON on stdout");
 const hubUrl = () => new Option("--hub <url>", "address of the hub (DECO_HUB)");
 const provider = (flags: string, text: string) => new Option(flags, text).choices(PROVIDERS);
-const harness = () =>
-  new Option("--harness <name>", "what does the work").choices(HARNESSES).default("shell");
+const harnessOf = (text: string) => new Option("--harness <name>", text).choices(HARNESSES);
+const harness = () => harnessOf("what does the work").default("shell");
 const port = (text: string) => integer("--port <n>", text, 0, 65_535);
 
 function integer(flags: string, text: string, min: number, max: number): Option {

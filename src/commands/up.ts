@@ -20,7 +20,8 @@ export interface UpFlags {
   readonly provider?: ProviderName;
   readonly once?: boolean;
   readonly prompt?: string;
-  readonly harness: HarnessName;
+  /** `shell` when absent. */
+  readonly harness?: HarnessName;
   readonly allowUnconfined?: boolean;
 }
 
@@ -33,6 +34,7 @@ const ONLINE_LIMIT_MS = 30_000;
 export function up(flags: UpFlags): Command {
   return async (context) => {
     const startedAt = performance.now();
+    checkFlags(flags);
     const config = settings(context.env, {
       provider: flags.provider,
       allowUnconfined: flags.allowUnconfined,
@@ -65,7 +67,7 @@ export function up(flags: UpFlags): Command {
     const onlineMs = Math.round(performance.now() - startedAt);
     sayProvider(context, daemon);
     if (!flags.once) return await stay(context, { hub, daemon, config });
-    const { harness, prompt, provider } = flags;
+    const { harness = "shell", prompt, provider } = flags;
     const { summary, exitCode } = await once(context, {
       hub: target,
       daemon: localDaemon(context.env),
@@ -83,6 +85,21 @@ export function up(flags: UpFlags): Command {
     );
     return exitCode;
   };
+}
+
+/** What would be ignored, or refused only when everything stands. @throws DecoError `usage` */
+function checkFlags({ once: isOnce, prompt, harness }: UpFlags): void {
+  const lonely = prompt === undefined ? harness && "--harness" : "--prompt";
+  if (!isOnce && lonely) {
+    throw new DecoError("usage", `${lonely} is for the one run of --once`, {
+      fix: "Add --once; or start `deco up` without it, then: deco run -- PROMPT",
+    });
+  }
+  if (prompt?.trim() === "") {
+    throw new DecoError("usage", "the prompt is empty", {
+      fix: "Give --prompt a text, or leave it out.",
+    });
+  }
 }
 
 function hubData({ paths }: Config): string {
