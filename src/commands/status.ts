@@ -3,7 +3,7 @@ import type { Command, CommandContext } from "./command.ts";
 import { localDaemon } from "./home.ts";
 import { callApi } from "./hub-client.ts";
 import { printable } from "./output.ts";
-import { isRecord, type JsonRecord } from "./record.ts";
+import { isRecord, type JsonRecord, recordsOf, textOf } from "./record.ts";
 
 /** Whatever is down: the answer comes within a second. */
 const LIMIT_MS = 800;
@@ -20,7 +20,7 @@ export function status(): Command {
       out.note("fix: start it with `deco up` or `deco link`.");
       return NOT_RUNNING_EXIT;
     }
-    out.result(snapshot, () => human(snapshot));
+    out.result(snapshot, () => humanStatus(snapshot));
     return 0;
   };
 }
@@ -49,17 +49,43 @@ export async function askStatus(
   }
 }
 
-/** One line per field; deeper values as short JSON. */
-function human(snapshot: JsonRecord): string {
+/** One line per field, and one per element of a list; deeper values as short JSON. */
+export function humanStatus(snapshot: JsonRecord): string {
   const width = Math.max(...Object.keys(snapshot).map((key) => key.length));
+  const indent = `\n${" ".repeat(width + 2)}`;
   return Object.entries(snapshot)
-    .map(([key, value]) => `${key.padEnd(width)}  ${printable(shown(value))}`)
+    .map(([key, value]) => {
+      const lines = key === "capabilities" ? recordsOf(snapshot, key).map(capability) : list(value);
+      return `${key.padEnd(width)}  ${lines.map(oneLine).join(indent)}`;
+    })
     .join("\n");
+}
+
+/** `docker 20.10.24 (x64)`, or why it can't be had. */
+function capability(found: JsonRecord): string {
+  const name = textOf(found["name"]);
+  const reason = textOf(found["reason"]);
+  if (found["available"] === false) {
+    const fix = textOf(found["fix"]);
+    return `${name}: not available: ${reason || "unknown"}${fix && ` (fix: ${fix})`}`;
+  }
+  const version = textOf(found["version"]);
+  const arch = textOf(found["arch"]);
+  const words = [name, version, arch && `(${arch})`].filter(Boolean).join(" ");
+  return `${words}${found["confined"] === false ? ", UNCONFINED" : ""}${reason && `: ${reason}`}`;
+}
+
+function list(value: unknown): string[] {
+  if (!Array.isArray(value)) return [shown(value)];
+  return value.length === 0 ? ["none"] : value.map(shown);
+}
+
+function oneLine(text: string): string {
+  return printable(text.replaceAll(/\s+/g, " "));
 }
 
 function shown(value: unknown): string {
   if (typeof value === "string") return value;
-  if (Array.isArray(value)) return value.length === 0 ? "none" : value.map(shown).join(", ");
   if (typeof value !== "object" || value === null) return String(value);
   return Object.entries(value)
     .filter(([, field]) => field !== undefined && field !== null)
