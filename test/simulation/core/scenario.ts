@@ -50,7 +50,26 @@ export function drawScenario(chance: Chance, eventsPerSeed: number): Scenario {
     const event: Event = { type: "hub_crash", downMs: chance.real(10, 5000), restore: true };
     events.push({ atMs: chance.real(backupAt, clearsAtMs), event });
   }
+  if (chance.hit(0.1)) cancelWhileAway(chance, wishes, events);
   return { wishes, events, climate: drawClimate(chance), clearsAtMs };
+}
+
+/** Rare by chance alone: the hub takes a cancel, can't deliver it, and dies; then the daemon is back. */
+function cancelWhileAway(
+  chance: Chance,
+  wishes: Wish[],
+  events: { atMs: number; event: Event }[],
+): void {
+  const [wish] = wishes;
+  if (wish === undefined) return;
+  const atMs = chance.real(100, 1000);
+  wishes[0] = { atMs, script: { ...wish.script, end: "never" }, cancelAfterMs: 2200 };
+  const away: Event = chance.hit(0.5)
+    ? { type: "daemon_crash", downMs: chance.real(2500, 5000) }
+    : { type: "laptop_asleep", forMs: chance.real(6000, 9000) };
+  events.push({ atMs: atMs + 1500, event: away });
+  const downMs = chance.real(10, 1500);
+  events.push({ atMs: atMs + 3500, event: { type: "hub_crash", downMs, restore: false } });
 }
 
 function drawWishes(chance: Chance, events: number, withinMs: number): Wish[] {
