@@ -126,8 +126,9 @@ async function online(
 }
 
 function sayProvider({ out }: CommandContext, daemon: RunningDaemon): void {
-  const { provider, providerReason } = daemon.status();
+  const { provider, providerReason, providerFix } = daemon.status();
   out.note(`sandboxes: ${provider === undefined ? "none, " : ""}${providerReason}`);
+  if (providerFix !== undefined) out.note(`fix: ${providerFix}`);
 }
 
 interface Running {

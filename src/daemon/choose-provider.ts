@@ -38,7 +38,7 @@ export function chooseProvider(options: ChooseProviderOptions): ProviderChoice {
     return {
       provider: "docker",
       reason: `docker: this home uses it, but ${why}; never weaker by itself`,
-      fix: "Start Docker, or name another with --local-sandbox-provider process.",
+      fix: `${docker?.fix ?? "Start Docker."} Or name another with --local-sandbox-provider process.`,
     };
   }
   return withoutDocker(options, why);
@@ -55,8 +55,15 @@ function withoutDocker(options: ChooseProviderOptions, why: string): ProviderCho
   }
   return {
     reason: `no docker (${why}); process can't confine here (${found?.reason ?? "not available"})`,
-    fix: found?.fix ?? "Install Docker or bubblewrap, or allow it with --allow-unconfined.",
+    fix: fixes(options.probes.get("docker")?.fix, found?.fix),
   };
+}
+
+/** Either of the two is enough; Docker first, as an engine that is there is the shorter way. */
+function fixes(docker: string | undefined, process: string | undefined): string {
+  const known = [docker && `For docker: ${docker}`, process && `For process: ${process}`];
+  const own = known.filter((fix) => fix !== undefined && fix !== "").join(" ");
+  return `${own || "Install Docker or bubblewrap."} Or allow it with --allow-unconfined.`;
 }
 
 const ProviderFile = z.looseObject({

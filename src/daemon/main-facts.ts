@@ -83,6 +83,7 @@ function snapshotOf(
     missedHeartbeat,
     provider: choice?.provider,
     providerReason: choice?.reason ?? "the daemon starts",
+    providerFix: choice?.fix,
     capabilities: parts?.offer.capabilities() ?? [],
     runs: parts?.journal.list() ?? [],
     maxRuns: config.maxRuns,

@@ -34,6 +34,8 @@ export interface StatusSnapshot {
   readonly provider?: ProviderName;
   /** Why it is this one, or none. */
   readonly providerReason: string;
+  /** What the owner can do about it, where nothing works. */
+  readonly providerFix?: string;
   readonly capabilities: readonly Capability[];
   /** Once it leaves: until when it waits (RFC 3339), and for which runs. */
   readonly drain?: {
@@ -66,6 +68,7 @@ export interface StatusFacts
   readonly missedHeartbeat?: DecoError | undefined;
   readonly page?: string | undefined;
   readonly provider?: ProviderName | undefined;
+  readonly providerFix?: string | undefined;
   readonly control?: string | undefined;
   readonly hasTunnel: boolean;
   readonly runs: readonly RunState[];
@@ -96,6 +99,7 @@ export function statusSnapshot(facts: StatusFacts): StatusSnapshot {
     ...(error ? { error: { code: error.code, detail: error.message, fix: error.fix } } : {}),
     ...(facts.provider === undefined ? {} : { provider: facts.provider }),
     providerReason: facts.providerReason,
+    ...(facts.providerFix === undefined ? {} : { providerFix: facts.providerFix }),
     capabilities: facts.capabilities,
     ...(facts.drain === undefined ? {} : { drain: facts.drain }),
     ...(facts.sandboxes === undefined ? {} : { sandboxes: facts.sandboxes }),

@@ -47,6 +47,20 @@ test("a process that can't be confined is chosen only when its owner allows it, 
   expect(allowed.reason).toContain("UNCONFINED");
 });
 
+test("where neither works, both say why and what to do: an engine that is not permitted is not installed again", () => {
+  const denied = { ...noDocker, reason: "EACCES", fix: "Join the docker group." };
+  const { reason, fix } = choose({
+    docker: denied,
+    process: { ...unconfined, fix: "Run it as root." },
+  });
+  expect(reason).toContain("EACCES");
+  expect(reason).toContain("user namespaces are off");
+  expect(fix).toContain("Join the docker group.");
+  expect(fix).toContain("Run it as root.");
+  const remembered = choose({ docker: denied, process: confined }, { remembered: "docker" });
+  expect(remembered.fix).toContain("Join the docker group.");
+});
+
 test("a home that has used docker never falls back to process by itself (LESSONS 25)", () => {
   const choice = choose({ docker: noDocker, process: confined }, { remembered: "docker" });
   expect(choice.provider).toBe("docker");
