@@ -93,9 +93,24 @@ interface Driver {
 function openRaw(path: string): RawDb {
   const sqlite = builtinSqlite();
   if (sqlite) return new sqlite(path);
-  const require = createRequire(import.meta.url);
-  const libsql: Driver = require("libsql");
-  return new libsql(path);
+  return new (loadLibsql(createRequire(import.meta.url)))(path);
+}
+
+/**
+ * The package is one of ours; its native part is an optional one, by platform, and may be left out.
+ *
+ * @throws DecoError `storage_failed` with the fix for an installation without it.
+ */
+export function loadLibsql(load: (name: string) => Driver): Driver {
+  try {
+    return load("libsql");
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message.split("\n")[0] : String(cause);
+    throw new DecoError("storage_failed", `the native part of libsql can't be loaded: ${why}`, {
+      cause,
+      fix: "Run `npm ci` again, without --omit=optional, or use Node 22 or newer, or Bun.",
+    });
+  }
 }
 
 /** `node:sqlite` without its ExperimentalWarning on stderr (Node 22 and 24 print one at load). */

@@ -1,7 +1,9 @@
 import { expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { loadLibsql } from "../../src/storage/open-db.ts";
 import { openDbPromises, runProgram } from "./open-db-suite.ts";
 
 const root = join(import.meta.dir, "../..");
@@ -16,6 +18,31 @@ for (const [name, promise] of Object.entries(openDbPromises)) {
     }
   });
 }
+
+test("an installation without libsql's native part says to install again, not to free disk space", () => {
+  const dir = mkdtempSync(join(tmpdir(), "deco-libsql-"));
+  try {
+    // The real package, in a place that has no @libsql/<platform> next to it.
+    cpSync(join(root, "node_modules/libsql"), join(dir, "node_modules/libsql"), {
+      recursive: true,
+    });
+    for (const name of ["@neon-rs/load", "detect-libc"]) {
+      cpSync(join(root, "node_modules", name), join(dir, "node_modules", name), {
+        recursive: true,
+      });
+    }
+    const require = createRequire(join(dir, "program.js"));
+    expect(() => loadLibsql((name) => require(name))).toThrow(
+      expect.objectContaining({
+        code: "storage_failed",
+        message: expect.stringContaining("libsql"),
+        fix: expect.stringContaining("--omit=optional"),
+      }),
+    );
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
+});
 
 test("the same promises hold on Node, with nothing on stderr", async () => {
   // The bundle must lie inside the project, so that `libsql` is found from it.
