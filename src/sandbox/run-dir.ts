@@ -3,6 +3,7 @@ import {
   chmod,
   chown,
   lchown,
+  lstat,
   mkdir,
   readdir,
   readFile,
@@ -40,7 +41,8 @@ const SOCKET_PATH_BYTES = 103;
  * ```
  * <run root>/<10 hex digits: hash of provider and handle>/   0711, the daemon's
  *   sandbox.json   0600, SandboxRecord
- *   run/           /run/deco inside: harnessd.sock, model.sock, token; owned by the sandbox's uid
+ *   run/           /run/deco inside: harnessd.sock, model.sock, token; the sandbox's uid may write
+ *                  there until harnessd is ready, see sealRunDir
  * ```
  */
 export interface RunDir {
@@ -79,15 +81,41 @@ export async function makeRunDir(dir: RunDir, o: { uid: number; token: string })
   await writeToken(dir, o);
 }
 
-/** Readies the directory for another start: a token again, and no socket that nobody listens on. */
+/**
+ * Readies the directory for another start: open to the sandbox's uid, a token again, no socket that
+ * nobody listens on, and nothing else that a guest left. The model proxy's socket stays. Nothing
+ * inside may run any more.
+ */
 export async function renewRunDir(dir: RunDir, o: { uid: number; token: string }): Promise<void> {
   await mkdir(dir.base, { recursive: true, mode: 0o711 });
-  const made = await mkdir(dir.run, { recursive: true, mode: 0o700 });
-  if (made !== undefined && process.getuid?.() === 0) await chown(dir.run, o.uid, o.uid);
-  for (const name of ["token", "harnessd.sock"]) {
-    await rm(join(dir.run, name), { recursive: true, force: true });
-  }
+  await mkdir(dir.run, { recursive: true, mode: 0o700 });
+  await clearRunDir(dir, new Set(["model.sock"]));
+  await chmod(dir.run, 0o700);
+  if (process.getuid?.() === 0) await chown(dir.run, o.uid, o.uid);
   await writeToken(dir, o);
+}
+
+const SOCKETS: ReadonlySet<string> = new Set(["harnessd.sock", "model.sock"]);
+
+/**
+ * Once harnessd is ready, nothing inside needs to write there any more: root takes the directory
+ * away from the guest, which could fill the host's disk through it, or swap the sockets. Without
+ * root it has the daemon's own uid, and stays open.
+ */
+export async function sealRunDir(dir: RunDir): Promise<void> {
+  if (process.getuid?.() !== 0) return;
+  await chown(dir.run, 0, 0);
+  await chmod(dir.run, 0o711);
+  await clearRunDir(dir, SOCKETS);
+}
+
+/** Removes all but the sockets of these names; links are not followed. */
+async function clearRunDir(dir: RunDir, kept: ReadonlySet<string>): Promise<void> {
+  for (const name of await readdir(dir.run)) {
+    const path = join(dir.run, name);
+    const stays = kept.has(name) && (await lstat(path).catch(() => undefined))?.isSocket();
+    if (!stays) await rm(path, { recursive: true, force: true });
+  }
 }
 
 async function writeToken(dir: RunDir, o: { uid: number; token: string }): Promise<void> {

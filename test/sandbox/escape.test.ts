@@ -190,6 +190,18 @@ function escapes(target: Target): void {
       expect(seen).not.toContain("WROTE");
     });
 
+    test("fill the host's disk through the run directory, or take its sockets away", async () => {
+      const seen = await sh(
+        `for n in . x token harnessd.sock model.sock; do
+           head -c 1000000 /dev/zero >/run/deco/$n && echo WROTE $n; done
+         mkdir /run/deco/d && echo MADE; ln -s / /run/deco/l && echo LINKED
+         rm -rf /run/deco/harnessd.sock; mv /run/deco/harnessd.sock /run/deco/y
+         chmod 777 /run/deco && echo OPENED`,
+      );
+      expect(seen).not.toMatch(/WROTE|MADE|LINKED|OPENED/);
+      expect(await readdir(info.runDir)).toEqual(["harnessd.sock"]);
+    });
+
     test("lead the daemon to another socket, or to a file, in the place of harnessd's", async () => {
       const socket = join(info.runDir, "harnessd.sock");
       const kept = `${socket}.kept`;

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { DecoError } from "../../../protocol/errors.ts";
 import type { HarnessEndpoint, SandboxInfo } from "../../provider.ts";
 import { awaitReady } from "../../ready.ts";
-import { type RunDir, type SandboxRecord, writeRecord } from "../../run-dir.ts";
+import { type RunDir, type SandboxRecord, sealRunDir, writeRecord } from "../../run-dir.ts";
 import { type DockerSetup, type Job, look } from "./job.ts";
 import { type ContainerLook, containerLogs, infoOf } from "./look.ts";
 import { topProcesses } from "./processes.ts";
@@ -30,6 +30,7 @@ export async function waitUntilReady(job: Job, record: SandboxRecord, timeoutMs:
     timeoutMs,
     signal,
   });
+  await sealRunDir(dir);
   const now = await running(job, signal);
   const known: SandboxRecord = {
     ...record,

@@ -4,7 +4,7 @@ import { DecoError } from "../../../protocol/errors.ts";
 import type { EnsureContext, SandboxInfo } from "../../provider.ts";
 import { awaitReady, type Life } from "../../ready.ts";
 import type { Rollback } from "../../rollback.ts";
-import { type RunDir, type SandboxRecord, writeRecord } from "../../run-dir.ts";
+import { type RunDir, type SandboxRecord, sealRunDir, writeRecord } from "../../run-dir.ts";
 import { memoryMibOf, type WantedSandbox } from "../../sandbox-spec.ts";
 import type { Stages } from "../../stages.ts";
 import { makeCgroups } from "./cgroups.ts";
@@ -156,6 +156,7 @@ export async function untilReady(
     timeoutMs: o.timeoutMs,
     signal,
   });
+  await sealRunDir(dir);
   const { harnesses } = ready;
   const spared = o.facts.spared.length > 0 ? o.facts.spared : await ownPids(o.facts, dir);
   const facts: ProcessFacts = { ...o.facts, spared };
