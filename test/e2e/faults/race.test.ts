@@ -28,6 +28,10 @@ const TAKEOVERS = isSoak ? 20 : 3;
 const LIMIT_MS = 600_000;
 const LINES = 40;
 
+const identityOf = (home: string) =>
+  openIdentity(resolvePaths({ env: { DECO_HOME: home } }).machineFile);
+const empty = () => Promise.resolve(new Response());
+
 describe("two daemons with one identity", () => {
   const chance = chanceOf(seedOf("race"));
   let lab: FaultLab;
@@ -47,9 +51,6 @@ describe("two daemons with one identity", () => {
     await lab?.[Symbol.asyncDispose]();
     await rm(copy, { recursive: true, force: true });
   }, 60_000);
-
-  const identityOf = (home: string) =>
-    openIdentity(resolvePaths({ env: { DECO_HOME: home } }).machineFile);
 
   test(
     `register ${RACES} times at once: epochs grow, one wins, the other is told superseded`,
@@ -78,11 +79,13 @@ describe("two daemons with one identity", () => {
       const dial = async ({ linkSecret: secret }: Registered): Promise<string> => {
         const headers = { "x-link-secret": secret };
         const signal = AbortSignal.timeout(20_000);
-        const handler = () => Promise.resolve(new Response());
-        return dialTunnel({ url: hub.tunnelUrl, headers, handler, signal }).then(async (tunnel) => {
-          await tunnel[Symbol.asyncDispose]();
-          return "taken";
-        }, codeOf);
+        return dialTunnel({ url: hub.tunnelUrl, headers, handler: empty, signal }).then(
+          async (tunnel) => {
+            await tunnel[Symbol.asyncDispose]();
+            return "taken";
+          },
+          codeOf,
+        );
       };
       const pair = [await identityOf(lab.home), await identityOf(copy)] as const;
       let newest = 0;
@@ -112,7 +115,7 @@ describe("two daemons with one identity", () => {
       let older: RunningDeco | undefined;
       for (let turn = 0; turn <= TAKEOVERS; turn += 1) {
         const starting = lab.startLink("process", { home: turn % 2 === 0 ? lab.home : copy });
-        for (let run = 0; turn > 0 && run < 3; run += 1) {
+        for (let run = 0; run < (turn === 0 ? 0 : 3); run += 1) {
           await new Promise((resolve) => setTimeout(resolve, between(chance, 0, 700)));
           const runId = await lab.dispatch("process", counting(LINES, 1, 0.02)).catch(() => "");
           if (runId !== "") readers.push(lab.read(runId));
@@ -121,6 +124,10 @@ describe("two daemons with one identity", () => {
         if (older) expect((await older.ended).code).toBe(9);
         older = newer;
       }
+      await lab.expectWhole(
+        lab.read(await lab.dispatch("process", counting(LINES, 1, 0.02))),
+        LINES,
+      );
       await Promise.all(readers.map((reader) => reader.ended));
       for (const { events, output } of readers) {
         expect(numbered(LINES).startsWith(output)).toBe(true);
@@ -128,7 +135,7 @@ describe("two daemons with one identity", () => {
         if (events.at(-1)?.type === "run.completed") expect(output).toBe(numbered(LINES));
       }
       const ends = readers.map(
-        ({ last }) => `${last?.type} ${String(last?.payload["code"] ?? "")}`,
+        ({ last }) => `${last?.type} ${JSON.stringify(last?.payload["code"])}`,
       );
       report(`race: ${TAKEOVERS} takeovers, ${readers.length} runs: ${ends.join(", ")}`);
       await lab.killLink("SIGTERM");
