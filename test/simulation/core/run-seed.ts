@@ -3,7 +3,7 @@ import { checkRuns, isSettled } from "./check.ts";
 import type { Mutation } from "./mutations.ts";
 import { type Fixture, Simulation } from "./simulation.ts";
 import { beTroubled } from "./troubles.ts";
-import { beUser, cancelAgain } from "./user.ts";
+import { beUser, endForgotten } from "./user.ts";
 
 export interface SeedResult {
   readonly seed: number;
@@ -50,7 +50,7 @@ export async function runSeed(
     const wishes = beUser(sim);
     beTroubled(sim);
     world.schedule(world.outside, sim.scenario.clearsAtMs, () => {
-      if (sim.restoredAt !== undefined) cancelAgain(sim, wishes);
+      endForgotten(sim, wishes);
     });
     let settled = false;
     for (let until = world.beganAt + sim.scenario.clearsAtMs; !settled; ) {

@@ -61,6 +61,8 @@ export class Simulation {
   sandboxesLost = 0;
   /** Runs of which a restored hub lost what it had acknowledged. */
   readonly gapsExpected = new Set<string>();
+  /** The backup holds it, but not as agreed: what was forged of it can't be had again. */
+  readonly gapsPossible = new Set<string>();
   readonly #hubListeners: ((hub: SimHub) => void)[] = [];
 
   constructor(
@@ -229,8 +231,10 @@ export class Simulation {
     this.restoredAt = this.world.now;
     for (const disk of laptopDisks) {
       for (const { run_id: runId, acked_seq: acked } of disk.rows("runs")) {
-        const row = hubDisk.get("SELECT link_seq FROM runs WHERE run_id = ?", String(runId));
-        if (Number(acked) > Number(row?.["link_seq"] ?? 0)) this.gapsExpected.add(String(runId));
+        const id = String(runId);
+        const row = hubDisk.get("SELECT link_seq, acked_seq FROM runs WHERE run_id = ?", id);
+        if (Number(acked) > Number(row?.["link_seq"] ?? 0)) this.gapsExpected.add(id);
+        if (Number(acked) > Number(row?.["acked_seq"] ?? 0)) this.gapsPossible.add(id);
       }
     }
   }

@@ -2,6 +2,7 @@ import { isEnded } from "../../../src/protocol/run-events.ts";
 import { promptOf } from "../nodes/script.ts";
 import { Reader } from "./reader.ts";
 import type { Wish } from "./scenario.ts";
+import { scriptOfRun } from "./script-of-run.ts";
 import { type Simulation, USER } from "./simulation.ts";
 
 /** What became of one wish. */
@@ -78,13 +79,29 @@ function accepted(sim: Simulation, wished: Wished, runId: string): void {
   sim.world.schedule(sim.world.outside, cancelAfterMs, () => cancel(sim, wished));
 }
 
-/** A hub that was restored may have forgotten that a run shall end: then it is told again. */
-export function cancelAgain(sim: Simulation, wishes: readonly Wished[]): void {
-  for (const wished of wishes) {
-    if (!wished.cancelled) continue;
-    wished.cancelled = false;
-    cancel(sim, wished);
-  }
+/**
+ * A hub that was restored may have forgotten that a run shall end, or that it was the answer to a
+ * wish: who finds a run that would never end, ends it.
+ */
+export function endForgotten(sim: Simulation, wishes: readonly Wished[]): void {
+  const { world, hubProgram } = sim;
+  if (sim.restoredAt === undefined) return;
+  world.schedule(world.outside, 5000, () => endForgotten(sim, wishes));
+  if (hubProgram === undefined) return;
+  world.schedule(hubProgram, 1, () => {
+    if (sim.hub === undefined) return;
+    const { store } = sim.hub.context;
+    for (const { run_id: id } of sim.fixture.hubDisk.all(
+      "SELECT run_id FROM runs WHERE settled = 0",
+    )) {
+      const run = store.runs.get(String(id));
+      if (run === undefined || run.cancelRequested || isEnded(run.status)) continue;
+      const wished = wishes.find(({ runId }) => runId === run.runId);
+      if (scriptOfRun(sim, run.runId)?.end !== "never") continue;
+      sim.hub.dispatcher.cancel(run);
+      if (wished !== undefined) wished.cancelled = true;
+    }
+  });
 }
 
 /** Asks for a run's end until the hub has taken it; again when a restored hub has forgotten it. */
