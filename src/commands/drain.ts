@@ -1,10 +1,40 @@
+import type { KeptSandbox } from "../daemon/close-sandboxes.ts";
 import type { RunningDaemon } from "../daemon/main.ts";
 import type { CommandContext } from "./command.ts";
 
 const SAY_EVERY_MS = 10_000;
 
+/** Drains, closes, and says in the last line what stays on this machine. */
+export async function leaveDaemon(
+  context: Pick<CommandContext, "out">,
+  daemon: Pick<RunningDaemon, "drain" | "status" | "close" | "closed">,
+): Promise<void> {
+  await drainDaemon(context, daemon);
+  await daemon.close();
+  const { kept = [], error } = await daemon.closed;
+  if (error) throw error;
+  const last = whatStays(kept);
+  if (last !== undefined) context.out.note(last);
+}
+
+const NAMED = 5;
+
+/** One line about the sandboxes that stay; undefined when none does. */
+export function whatStays(kept: readonly KeptSandbox[]): string | undefined {
+  if (kept.length === 0) return undefined;
+  const handles = kept.map(({ handle }) => handle);
+  const named = `${handles.slice(0, NAMED).join(" ")}${handles.length > NAMED ? " …" : ""}`;
+  const still = kept.filter(({ goesOn }) => goesOn !== undefined).map(({ handle }) => handle);
+  const inside =
+    still.length === 0
+      ? "nothing runs in them"
+      : `still at work: ${still.slice(0, NAMED).join(" ")}`;
+  const count = kept.length === 1 ? "1 sandbox stays" : `${kept.length} sandboxes stay`;
+  return `${count} with its files (${inside}); to remove, while deco runs: deco sandbox rm ${named}`;
+}
+
 /** Lets a daemon's runs end within its grace, and says what it waits for. A second signal ends the process. */
-export async function drainDaemon(
+async function drainDaemon(
   { out }: Pick<CommandContext, "out">,
   daemon: Pick<RunningDaemon, "drain" | "status">,
 ): Promise<void> {

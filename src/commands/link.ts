@@ -2,7 +2,7 @@ import type { SettingName } from "../daemon/config.ts";
 import { startDaemon } from "../daemon/main.ts";
 import { DecoError } from "../protocol/errors.ts";
 import type { Command } from "./command.ts";
-import { drainDaemon } from "./drain.ts";
+import { leaveDaemon } from "./drain.ts";
 import { createLog } from "./log.ts";
 import { settings } from "./settings.ts";
 
@@ -45,7 +45,7 @@ export function link(flags: LinkFlags): Command {
     });
     const end = await Promise.race([daemon.closed, stopped]);
     if (end === undefined) {
-      await drainDaemon({ out }, daemon);
+      await leaveDaemon({ out }, daemon);
       return 0;
     }
     if (end.error) throw end.error;

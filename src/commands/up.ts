@@ -8,7 +8,7 @@ import { DecoError } from "../protocol/errors.ts";
 import type { HarnessName, ProviderName } from "../protocol/messages.ts";
 import { pageApp, signInFailedPage } from "../web/page-app.tsx";
 import type { Command, CommandContext } from "./command.ts";
-import { drainDaemon } from "./drain.ts";
+import { leaveDaemon } from "./drain.ts";
 import { leaveUpSession, localDaemon } from "./home.ts";
 import { HUB_PORT } from "./hub.ts";
 import { createLog } from "./log.ts";
@@ -149,7 +149,8 @@ async function stay(context: CommandContext, { hub, daemon, config }: Running): 
       `${out.bold("next")}:  deco run -- 'uname -a'`,
       "       deco run --harness claude-code -- 'write a haiku into haiku.txt'",
       "       deco status, deco runs ls, deco doctor",
-      out.dim("from a checkout: npm run deco -- run -- 'uname -a'; Ctrl-C stops everything"),
+      out.dim("from a checkout: npm run deco -- run -- 'uname -a'"),
+      out.dim(`Ctrl-C leaves: runs get ${config.drainSeconds} s to end, threads keep their files`),
     ].join("\n"),
   );
   const stopped = new Promise<void>((resolve) => {
@@ -161,6 +162,6 @@ async function stay(context: CommandContext, { hub, daemon, config }: Running): 
     if (end.error) throw end.error;
     return end.exitCode;
   }
-  await drainDaemon(context, daemon);
+  await leaveDaemon(context, daemon);
   return 0;
 }

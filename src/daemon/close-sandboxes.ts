@@ -1,12 +1,19 @@
 import type { SandboxProvider } from "../sandbox/provider.ts";
 import type { Log } from "./log.ts";
 
-export interface RemoveIdleOptions {
+export interface CloseSandboxesOptions {
   readonly providers: readonly SandboxProvider[];
   readonly busy: (handle: string) => boolean;
   readonly remove: (p: SandboxProvider, handle: string, signal: AbortSignal) => Promise<void>;
   readonly log: Log;
   readonly deadlineMs?: number;
+}
+
+/** A sandbox that a clean stop leaves in place. */
+export interface KeptSandbox {
+  readonly handle: string;
+  /** Why something may go on in it: a run for the next daemon, or an engine that did not end it. */
+  readonly goesOn?: "run" | "unknown";
 }
 
 /** Sandboxes of runs without a thread; nobody comes back to them. */
@@ -18,17 +25,48 @@ export function isThreadless(handle: string): boolean {
   return THREADLESS.test(handle);
 }
 
-/** Removes what a clean stop need not leave behind. What can't be removed now stays, and is told. */
-export async function removeIdleSandboxes(options: RemoveIdleOptions): Promise<void> {
-  const { providers, busy, remove, log, deadlineMs = DEADLINE_MS } = options;
+/**
+ * Removes what a clean stop need not leave behind. A thread's sandbox stays, as its workspace is the
+ * thread's, but nothing runs on in it; where a run works everything stays as it is, for the next
+ * daemon. What can't be done in time is told in the answer.
+ */
+export async function closeSandboxes(options: CloseSandboxesOptions): Promise<KeptSandbox[]> {
+  const { providers, log, deadlineMs = DEADLINE_MS } = options;
   const signal = AbortSignal.timeout(deadlineMs);
-  const failed = (error: unknown) => {
-    log.warn({ err: error }, "idle sandboxes stay; `deco sandbox rm` removes them");
-  };
-  const one = async (provider: SandboxProvider) => {
+  const all = async (provider: SandboxProvider) => {
     const found = await provider.list(signal);
-    const idle = found.filter(({ handle }) => isThreadless(handle) && !busy(handle));
-    await Promise.all(idle.map(({ handle }) => remove(provider, handle, signal)));
+    const kept = await Promise.all(
+      found.map(({ handle }) => one(options, provider, handle, signal)),
+    );
+    return kept.flat();
   };
-  await Promise.all(providers.map((provider) => one(provider).catch(failed)));
+  const kept = await Promise.all(
+    providers.map((provider) =>
+      all(provider).catch((error: unknown) => {
+        log.warn({ err: error, provider: provider.name }, "its sandboxes stay as they are");
+        return [];
+      }),
+    ),
+  );
+  return kept.flat();
+}
+
+async function one(
+  { busy, remove, log }: CloseSandboxesOptions,
+  provider: SandboxProvider,
+  handle: string,
+  signal: AbortSignal,
+): Promise<KeptSandbox[]> {
+  if (busy(handle)) return [{ handle, goesOn: "run" }];
+  try {
+    if (isThreadless(handle)) {
+      await remove(provider, handle, signal);
+      return [];
+    }
+    const left = await provider.killProcesses(handle, signal);
+    return [left === 0 ? { handle } : { handle, goesOn: "unknown" }];
+  } catch (error) {
+    log.warn({ err: error, handle }, "the sandbox stays as it is");
+    return [{ handle, goesOn: "unknown" }];
+  }
 }

@@ -1,6 +1,6 @@
 import { deferred } from "../protocol/deferred.ts";
 import { DecoError } from "../protocol/errors.ts";
-import { removeIdleSandboxes } from "./close-sandboxes.ts";
+import { closeSandboxes, type KeptSandbox } from "./close-sandboxes.ts";
 import { closers } from "./closers.ts";
 import type { Config } from "./config.ts";
 import { wipeLinkRecord } from "./credentials.ts";
@@ -37,6 +37,8 @@ export interface DaemonEnd {
   /** 0 after a clean stop, else as the error's code says. */
   readonly exitCode: number;
   readonly error?: DecoError;
+  /** Sandboxes that stay: those of threads, and where a run goes on. */
+  readonly kept?: readonly KeptSandbox[];
 }
 
 export interface RunningDaemon extends AsyncDisposable {
@@ -124,9 +126,12 @@ function run(options: RunOptions): RunningDaemon {
   const finish = async (error?: DecoError) => {
     watching[Symbol.dispose]();
     ready.reject(error ?? new DecoError("draining", "the daemon was closed before it was online"));
-    await shutDown(options, error);
+    const kept = await shutDown(options, error);
     await closing.close();
-    closed.resolve(error ? { exitCode: error.info.exit ?? 1, error } : { exitCode: 0 });
+    closed.resolve({
+      kept,
+      ...(error ? { exitCode: error.info.exit ?? 1, error } : { exitCode: 0 }),
+    });
   };
   link(options, stop.signal, ready.resolve)
     .then(
@@ -230,19 +235,22 @@ function cancelRun({ executor }: DaemonParts, log: Log, runId: string): void {
   }
 }
 
-async function shutDown({ config, log, parts }: RunOptions, error?: DecoError): Promise<void> {
+async function shutDown({ config, log, parts }: RunOptions, error?: DecoError) {
   const { executor, providers, offer } = parts;
   if (error?.code === "revoked") {
     await wipeIdentity(config.paths.machineFile);
     await wipeLinkRecord(config.paths.linkFile);
   }
-  await removeIdleSandboxes({
+  // From now on no run begins in what is about to be emptied.
+  await executor.drain(0);
+  const kept = await closeSandboxes({
     providers: [...providers.values()].filter(({ name }) => offer.mayHold(name)),
     busy: (handle) => executor.isBusy(handle),
     remove: (provider, handle, signal) => executor.sandboxes.remove(provider, handle, signal),
     log,
   });
   await executor.close();
+  return kept;
 }
 
 function leaveOnSignal({ signal, log }: RunOptions, leave: () => Promise<void>): void {

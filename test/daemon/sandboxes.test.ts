@@ -1,11 +1,15 @@
 import { expect, test } from "bun:test";
-import { removeIdleSandboxes } from "../../src/daemon/close-sandboxes.ts";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { whatStays } from "../../src/commands/drain.ts";
+import { closeSandboxes } from "../../src/daemon/close-sandboxes.ts";
 import { silentLog } from "../../src/daemon/log.ts";
 import { createSandboxes } from "../../src/daemon/sandboxes.ts";
 import { DecoError } from "../../src/protocol/errors.ts";
 import type { ProviderName } from "../../src/protocol/messages.ts";
 import type { SandboxProvider } from "../../src/sandbox/provider.ts";
-import { type PlayedProvider, playedProvider } from "../support/control-provider.ts";
+import { ChildProvider } from "../support/child-provider.ts";
+import { playedProvider } from "../support/control-provider.ts";
 
 const never = new AbortController().signal;
 const context = { instanceId: "test12", onStage: () => {} };
@@ -58,26 +62,58 @@ test("'there is none' is said only when every provider that may hold it has answ
   await expect(sure.all.inspect("box", never)).rejects.toMatchObject({ code: "sandbox_not_found" });
 });
 
-test("a clean stop removes idle sandboxes without a thread, and nothing else", async () => {
+test("a clean stop removes idle sandboxes without a thread, and empties the others but where a run works", async () => {
   const provider = playedProvider("docker");
+  const killed: string[] = [];
+  provider.killProcesses = async (handle) => {
+    killed.push(handle);
+    return handle === "stubborn" ? 1 : 0;
+  };
   const idle = `r-${"0".repeat(16)}`;
   const busy = `r-${"1".repeat(16)}`;
   const thread = `t-${"2".repeat(16)}`;
-  for (const handle of [idle, busy, thread, "by-hand"]) {
+  for (const handle of [idle, busy, thread, "stubborn"]) {
     await provider.ensure(handle, {}, context, never);
   }
-  await removeIdle(provider, busy);
-  expect([...provider.boxes.keys()]).toEqual([busy, thread, "by-hand"]);
+  const kept = await close(provider, busy);
+  expect([...provider.boxes.keys()]).toEqual([busy, thread, "stubborn"]);
+  expect(killed).toEqual([thread, "stubborn"]);
+  expect(kept).toEqual([
+    { handle: busy, goesOn: "run" },
+    { handle: thread },
+    { handle: "stubborn", goesOn: "unknown" },
+  ]);
+});
+
+test("what a thread's command left running ends with a clean stop, its files stay", async () => {
+  await using provider = new ChildProvider();
+  const thread = `t-${"2".repeat(16)}`;
+  await provider.ensure(thread);
+  const { harnessd } = provider.get(thread);
+  const prompt = "echo kept > file; setsid sleep 600 >/dev/null 2>&1 &";
+  const id = await harnessd.createRun({ prompt });
+  await harnessd.until(id, ({ type }) => type === "run.completed");
+  expect(await provider.processesLeft(thread)).toBe(1);
+  expect(await close(provider, "")).toEqual([{ handle: thread }]);
+  expect(await provider.processesLeft(thread)).toBe(0);
+  expect(await readFile(join(harnessd.workspace, "file"), "utf8")).toBe("kept\n");
+});
+
+test("the last line of a stop names what stays, what goes on in it, and how to remove it", () => {
+  expect(whatStays([])).toBeUndefined();
+  expect(whatStays([{ handle: "t-1" }])).toMatch(/^1 sandbox stays .*nothing runs.*rm t-1$/);
+  const kept = [{ handle: "t-1" }, { handle: "t-2", goesOn: "run" as const }];
+  expect(whatStays(kept)).toMatch(/^2 sandboxes stay .*still at work: t-2\).*rm t-1 t-2$/);
 });
 
 test("an engine that is down holds up no stop", async () => {
   const provider = playedProvider("docker");
   provider.down = new DecoError("docker_unavailable", "no answer");
-  await removeIdle(provider, "");
+  expect(await close(provider, "")).toEqual([]);
 });
 
-function removeIdle(provider: PlayedProvider, busy: string): Promise<void> {
-  return removeIdleSandboxes({
+function close(provider: SandboxProvider, busy: string) {
+  return closeSandboxes({
     providers: [provider],
     busy: (handle) => handle === busy,
     remove: (from, handle, signal) => from.remove(handle, signal),

@@ -1,4 +1,5 @@
 import { readdirSync, readlinkSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { ProviderProbe, SandboxInfo, SandboxProvider } from "../../src/sandbox/provider.ts";
 import { startHarnessd, type TestHarnessd, TOKEN } from "../harnessd/harnessd-process.ts";
 
@@ -60,9 +61,15 @@ export class ChildProvider implements SandboxProvider, AsyncDisposable {
     return Promise.resolve(this.pids(handle).length);
   }
 
-  killProcesses(handle: string): Promise<number> {
-    for (const pid of this.pids(handle)) process.kill(pid, "SIGKILL");
-    return this.processesLeft(handle);
+  /** As real providers: what was killed is gone, or had a second to go. */
+  async killProcesses(handle: string): Promise<number> {
+    const until = performance.now() + 1000;
+    for (;;) {
+      const left = this.pids(handle);
+      if (left.length === 0 || performance.now() > until) return left.length;
+      for (const pid of left) signalTo(pid);
+      await sleep(5);
+    }
   }
 
   endpoint(handle: string) {
@@ -97,5 +104,14 @@ function cwdOf(pid: number): string | undefined {
     return readlinkSync(`/proc/${pid}/cwd`);
   } catch {
     return undefined;
+  }
+}
+
+/** It may have gone since the look. */
+function signalTo(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // Gone.
   }
 }
