@@ -153,7 +153,13 @@ async function skipTruncated(o: RunWorkOptions, error: DecoError): Promise<void>
   const { data } = z.looseObject({ firstSeq: z.int().min(1) }).safeParse(error.extensions);
   const run = o.store.runs.get(o.runId);
   if (data === undefined || run === undefined) return;
-  const chain = await chainBehind(o, run, data.firstSeq - 1).catch(() => undefined);
+  let chain: string | undefined;
+  try {
+    chain = await chainBehind(o, run, data.firstSeq - 1);
+  } catch (thrown) {
+    // Without the chain nothing behind the gap can ever be acknowledged: rather ask again.
+    if (o.signal.aborted || isTransient(DecoError.from(thrown))) return;
+  }
   o.runLog.gap(o.runId, data.firstSeq, chain);
 }
 

@@ -152,6 +152,20 @@ test("what was truncated before the hub had it is a gap in the log, never silenc
   await until(() => daemon.run("run_old").acked === 6);
 });
 
+test("a line that breaks while the chain behind a gap is asked for leaves nothing unacknowledged", async () => {
+  await using fixture = await HubFixture.start();
+  const token = await fixture.token();
+  const daemon = await fixture.linked();
+  emitLines(daemon, "run_old", 4);
+  daemon.emit("run_old", "run.completed", { output: "late" });
+  daemon.run("run_old").truncated = 3;
+  daemon.failAcks = 1;
+  await daemon.beat({ runs: [{ runId: "run_old", attempt: 1, lastSeq: 5, status: "completed" }] });
+  const events = await fixture.events(token, "run_old");
+  expect(events.map(({ type }) => type)).toEqual(["log.gap", "tool.output.delta", "run.completed"]);
+  await until(() => daemon.run("run_old").acked === 5);
+});
+
 test("a run whose whole log is gone ends as the daemon's ledger says", async () => {
   await using fixture = await HubFixture.start();
   const token = await fixture.token();

@@ -47,6 +47,8 @@ export class FakeDaemon {
   forge: (data: string) => string = (data) => data;
   /** Answers so many event requests with a page of some proxy. */
   page = 0;
+  /** Fails at so many acks, whatever they say. */
+  failAcks = 0;
   /** Truncates at so many acks, but their answers never come. */
   loseAckAnswers = 0;
   signAnswers = true;
@@ -267,6 +269,7 @@ export class FakeDaemon {
 
   #ack(run: FakeRun, { seq, chain }: { seq: number; chain: string }): Response {
     const { truncated } = run;
+    if (this.failAcks-- > 0) throw new DecoError("unavailable", "not now");
     const scripted = this.chainMismatches > 0;
     if (scripted || chain !== this.chainAt(run.runId, seq)) {
       if (scripted) this.chainMismatches -= 1;
