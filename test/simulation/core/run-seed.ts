@@ -59,10 +59,17 @@ export async function runSeed(
       if (until >= limit || world.steps >= MAX_STEPS) break;
       until = Math.min(limit, until + 60_000);
     }
-    if (!settled)
+    if (!settled) {
+      for (const table of [sim.fixture.hubDisk, ...sim.laptops.map(({ disk }) => disk)]) {
+        for (const row of table.rows("runs")) {
+          const { run_id: runId, status, last_seq: last, link_seq: link, acked_seq: acked } = row;
+          world.trace(`left: ${JSON.stringify({ runId, status, last, link, acked })}`);
+        }
+      }
       sim.violate(
         `not settled after ${Math.round(world.now - world.beganAt)} ms, ${world.steps} steps`,
       );
+    }
     const events = checkRuns(sim, wishes);
     return {
       seed,
