@@ -2,6 +2,7 @@ import { DecoError } from "../protocol/errors.ts";
 import { HubClock } from "../protocol/hub-clock.ts";
 import { NonceCache } from "../protocol/nonces.ts";
 import { createProviders } from "../sandbox/providers.ts";
+import { isThreadless } from "./close-sandboxes.ts";
 import type { Config } from "./config.ts";
 import { controlApp } from "./control/app.ts";
 import { type SigningSession, signed } from "./control/signed.ts";
@@ -68,10 +69,14 @@ export async function buildParts(options: DaemonPartsOptions): Promise<DaemonPar
     },
     limits: { maxRuns: config.maxRuns },
     instanceId,
+    onLeft: (handle, signal) => {
+      if (isThreadless(handle)) void reconcile.trim(signal);
+    },
     log,
   });
   const sandboxes = sandboxesOf(providers, executor, offer);
-  const reconcile = createReconcile({
+  const reconcile: Reconcile = createReconcile({
+    keep: config.keepSandboxes,
     providers: () => [...providers.values()].filter(({ name }) => offer.mayHold(name)),
     busy: (handle) => executor.isBusy(handle),
     remove: (provider, handle, signal) => executor.sandboxes.remove(provider, handle, signal),
@@ -122,7 +127,8 @@ function sandboxesOf(
       checkSpec(spec, name);
       const refused = offer.checkProvider(name);
       if (refused !== undefined) throw refused;
-      return executor.sandboxes.ensure({ provider, handle, spec, signal });
+      const inUse = () => executor.isBusy(handle);
+      return executor.sandboxes.ensure({ provider, handle, spec, inUse, signal });
     },
     remove: (provider, handle, signal) => executor.sandboxes.remove(provider, handle, signal),
   });

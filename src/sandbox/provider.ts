@@ -65,7 +65,9 @@ export interface EnsureContext {
    * `modelPort`: where engines in a VM, which sockets don't reach, find it on this machine.
    */
   readonly beforeStart?: (runDir: string, uid: number) => Promise<{ modelPort?: number } | void>;
-  /** Called when a stage begins: image, create, start, ready. */
+  /** Whether a run other than the caller's works in it: then a silent harnessd is left alone. */
+  readonly inUse?: () => boolean;
+  /** Called when a stage begins: image, create, start, ready; restart, when harnessd was broken. */
   onStage(stage: string): void;
 }
 

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { DecoError } from "../protocol/errors.ts";
 import { harnessClient } from "./harness-client.ts";
-import type { HarnessEndpoint } from "./provider.ts";
+import type { EnsureContext, HarnessEndpoint } from "./provider.ts";
 
 /** What identifies one life of a sandbox: it changes when something restarted in between. */
 export interface Life {
@@ -15,6 +15,11 @@ export interface ReadyOptions {
   /** The engine's word; throws when it is known that nothing runs any more. */
   readonly life: (signal: AbortSignal) => Promise<Life>;
   readonly timeoutMs: number;
+  /**
+   * For a harnessd that was ready before: refusals, as against silence, are given up after so long.
+   * Its socket is there however slow it is, unless something inside broke it.
+   */
+  readonly refusedMs?: number;
   readonly signal: AbortSignal;
 }
 
@@ -22,7 +27,7 @@ export interface ReadyOptions {
  * Waits until harnessd answered twice from inside one and the same life (LESSONS 25).
  *
  * @returns that life and the names of the harnesses that it offers
- * @throws sandbox_failed, or what `life` throws
+ * @throws sandbox_failed, harness_unreachable after `refusedMs`, or what `life` throws
  */
 export async function awaitReady(o: ReadyOptions): Promise<Life & { harnesses: string[] }> {
   const deadline = AbortSignal.timeout(o.timeoutMs);
@@ -49,19 +54,37 @@ export async function awaitReady(o: ReadyOptions): Promise<Life & { harnesses: s
   }
 }
 
+/** For a sandbox that was ready before; in milliseconds. */
+export const reuseWait = (readyTimeoutMs: number) => ({
+  timeoutMs: Math.min(readyTimeoutMs, 10_000),
+  refusedMs: 1_500,
+});
+
+/**
+ * Whether a running sandbox must be started anew, which keeps its workspace: harnessd refused, or
+ * was silent all the time, while the engine answered. Never while a run works in it (LESSONS 38), and
+ * never for an engine that does not answer (LESSONS 27).
+ */
+export function isBrokenInside(thrown: unknown, { inUse }: EnsureContext): boolean {
+  const { code } = DecoError.from(thrown);
+  return (code === "harness_unreachable" || code === "sandbox_failed") && inUse?.() !== true;
+}
+
 /** Tries until it answers; asks after each failure whether anything runs at all. */
 async function answered(
   endpoint: HarnessEndpoint,
-  { life }: ReadyOptions,
+  { life, refusedMs = Number.POSITIVE_INFINITY }: ReadyOptions,
   signal: AbortSignal,
 ): Promise<void> {
   const client = harnessClient(endpoint);
+  const since = performance.now();
   for (let waitMs = 5; ; waitMs = Math.min(waitMs * 1.6, 250)) {
     try {
       await client.health(signal);
       return;
-    } catch {
+    } catch (thrown) {
       signal.throwIfAborted();
+      if (performance.now() - since > refusedMs) throw thrown;
       // The engine is asked rarely: each question costs it more than our attempt.
       if (waitMs > 40) await life(signal);
       await sleep(waitMs, undefined, { signal });

@@ -100,13 +100,22 @@ const SOCKETS: ReadonlySet<string> = new Set(["harnessd.sock", "model.sock"]);
 /**
  * Once harnessd is ready, nothing inside needs to write there any more: root takes the directory
  * away from the guest, which could fill the host's disk through it, or swap the sockets. Without
- * root it has the daemon's own uid, and stays open.
+ * root it has the daemon's own uid, and stays open; what else lies there is removed.
+ *
+ * @returns false when the directory is gone
  */
-export async function sealRunDir(dir: RunDir): Promise<void> {
-  if (process.getuid?.() !== 0) return;
-  await chown(dir.run, 0, 0);
-  await chmod(dir.run, 0o711);
-  await clearRunDir(dir, SOCKETS);
+export async function sealRunDir(dir: RunDir): Promise<boolean> {
+  try {
+    if (process.getuid?.() === 0) {
+      await chown(dir.run, 0, 0);
+      await chmod(dir.run, 0o711);
+    }
+    await clearRunDir(dir, SOCKETS);
+    return true;
+  } catch (thrown) {
+    if (await lstat(dir.run).catch(() => undefined)) throw thrown;
+    return false;
+  }
 }
 
 /** Removes all but the sockets of these names; links are not followed. */

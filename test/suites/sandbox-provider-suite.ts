@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { DecoError } from "../../src/protocol/errors.ts";
@@ -9,6 +9,7 @@ import type { EnsureContext, SandboxProvider } from "../../src/sandbox/provider.
 export interface SuiteParts {
   readonly instanceId: string;
   readonly runRoot: string;
+  readonly readyTimeoutMs?: number;
 }
 
 export interface SuiteOptions {
@@ -151,6 +152,51 @@ export function sandboxProviderSuite(options: SuiteOptions): void {
       await expect(other).rejects.toMatchObject({ code: "run_conflict" });
       expect((await provider.inspect("spec", signal))?.id).toBe(made.id);
       await provider.remove("spec", signal);
+    }, 60_000);
+
+    test("a harnessd whose socket was broken is started anew with its workspace, never under a run", async () => {
+      const { provider, context } = await instance();
+      const made = await provider.ensure("broken", {}, context, signal);
+      await runInside(provider, "broken", "echo kept >/workspace/f; echo gone >/tmp/f", signal);
+      // As a guest can do it where the daemon is not root.
+      await rm(join(made.runDir, "harnessd.sock"));
+      await mkdir(join(made.runDir, "harnessd.sock"));
+      const used = { ...context, inUse: () => true };
+      await expect(provider.ensure("broken", {}, used, signal)).rejects.toMatchObject({
+        code: "harness_unreachable",
+      });
+      const left = await provider.inspect("broken", signal);
+      expect(left).toMatchObject({ status: "running", startedAt: made.startedAt });
+      const stages: string[] = [];
+      const noted = { ...context, onStage: (stage: string) => void stages.push(stage) };
+      await provider.ensure("broken", {}, noted, signal);
+      expect(stages).toContain("restart");
+      const seen = await runInside(provider, "broken", "cat /workspace/f; ls /tmp", signal);
+      expect(seen.output).toBe("kept\n");
+      expect(await provider.processesLeft("broken", signal)).toBe(0);
+      await provider.remove("broken", signal);
+    }, 60_000);
+
+    test("a harnessd that a guest stopped is started anew by the next ensure", async () => {
+      const { provider, parts, context } = await instance();
+      const made = await provider.ensure("mute", {}, context, signal);
+      const client = harnessClient(await provider.endpoint("mute", signal));
+      const stop = `for p in /proc/[0-9]*; do case "$(readlink $p/exe)" in
+        */harnessd) kill -STOP "\${p#/proc/}";; esac; done`;
+      await client.createRun({ prompt: `(sleep 0.3; ${stop}) >/dev/null 2>&1 &` }, signal);
+      const silent = async () => {
+        const look = client.health(AbortSignal.timeout(500));
+        return await look.then(
+          () => false,
+          () => true,
+        );
+      };
+      while (!(await silent())) await Bun.sleep(50);
+      const restarted = options.make({ ...parts, readyTimeoutMs: 3_000 });
+      const again = await restarted.ensure("mute", {}, context, signal);
+      expect(again.startedAt).not.toBe(made.startedAt);
+      expect((await runInside(provider, "mute", "echo back", signal)).output).toBe("back\n");
+      await provider.remove("mute", signal);
     }, 60_000);
 
     test("what this version can't honour is refused, never ignored", async () => {

@@ -11,6 +11,8 @@ interface EnsureSandbox {
   readonly thread?: string;
   readonly harness?: string;
   readonly onStage?: (stage: string) => void;
+  /** Whether a run other than the caller's works in it. */
+  readonly inUse?: () => boolean;
   readonly signal: AbortSignal;
 }
 
@@ -33,6 +35,7 @@ export function createSandboxHost(options: HostOptions): SandboxHost {
   const { instanceId, modelProxy, log } = options;
   const sockets = createModelSockets(modelProxy, log);
   const directories = new Map<string, string>();
+  const removals = new Map<string, Promise<void>>();
 
   const reopen: SandboxHost["reopen"] = async (provider, info, signal) => {
     directories.set(nameOf(provider, info.handle), info.runDir);
@@ -42,12 +45,13 @@ export function createSandboxHost(options: HostOptions): SandboxHost {
   };
   return {
     reopen,
-    ensure: async ({ provider, handle, spec, thread, harness, onStage, signal }) => {
+    ensure: async ({ provider, handle, spec, thread, harness, onStage, inUse, signal }) => {
       const opened: string[] = [];
       const context: EnsureContext = {
         instanceId,
         ...(thread === undefined ? {} : { thread }),
         ...(harness === undefined ? {} : { harness }),
+        ...(inUse === undefined ? {} : { inUse }),
         beforeStart: async (runDir, uid) => {
           const result = await sockets.open(runDir, uid);
           if (result.opened) opened.push(runDir);
@@ -66,8 +70,16 @@ export function createSandboxHost(options: HostOptions): SandboxHost {
       }
     },
     remove: async (provider, handle, signal) => {
-      await provider.remove(handle, signal);
       const name = nameOf(provider, handle);
+      // Engines refuse a removal while another one of the same is under way.
+      await removals.get(name)?.catch(() => undefined);
+      const removal = provider.remove(handle, signal);
+      removals.set(name, removal);
+      try {
+        await removal;
+      } finally {
+        if (removals.get(name) === removal) removals.delete(name);
+      }
       const runDir = directories.get(name);
       directories.delete(name);
       if (runDir !== undefined) await sockets.shut(runDir);

@@ -1,5 +1,6 @@
 import type { SandboxSpec } from "../../../protocol/messages.ts";
 import type { EnsureContext, SandboxInfo } from "../../provider.ts";
+import { isBrokenInside, reuseWait } from "../../ready.ts";
 import { Rollback } from "../../rollback.ts";
 import {
   makeRunDir,
@@ -8,6 +9,7 @@ import {
   renewRunDir,
   runDirOf,
   type SandboxRecord,
+  sealRunDir,
   writeRecord,
 } from "../../run-dir.ts";
 import { sameSpec, wantedSandbox } from "../../sandbox-spec.ts";
@@ -61,15 +63,32 @@ async function makeNew(job: Job): Promise<SandboxInfo> {
   return { ...info, ...stages.result() };
 }
 
-/** An existing sandbox: as it is when it runs, started again when it stopped. */
+/** An existing sandbox: as it is when it runs, started again when it stopped or is broken. */
 async function reuse(job: Job, found: ContainerLook): Promise<SandboxInfo> {
-  const { setup, dir, signal, stages, context } = job;
+  const { setup, dir, signal, stages } = job;
   const record = await readRecord(dir);
   if (record !== undefined && found.status === "running") {
-    await context.beforeStart?.(dir.run, setup.uid);
-    return await stages.run("ready", () => waitUntilReady(job, record, 10_000));
+    const info = await asItIs(job, record);
+    if (info !== undefined) return info;
+    await stages.run("restart", () => kill(job, signal));
   }
   return await setup.starts.run(signal, () => startAgain(job, found, record));
+}
+
+/** Undefined when the engine says that it runs, but harnessd in it is not to be reached any more. */
+async function asItIs(job: Job, record: SandboxRecord): Promise<SandboxInfo | undefined> {
+  const { setup, dir, stages, context, signal } = job;
+  if (!(await sealRunDir(dir))) return undefined;
+  await context.beforeStart?.(dir.run, setup.uid);
+  try {
+    const wait = reuseWait(setup.readyTimeoutMs);
+    return await stages.run("ready", () => waitUntilReady(job, record, wait));
+  } catch (thrown) {
+    signal.throwIfAborted();
+    if (!isBrokenInside(thrown, context)) throw thrown;
+    setup.log.warn({ err: thrown, handle: job.handle }, "harnessd does not answer: restarted");
+    return undefined;
+  }
 }
 
 /**

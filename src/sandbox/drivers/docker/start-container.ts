@@ -17,17 +17,27 @@ export async function startAndWait(job: Job, record: SandboxRecord): Promise<San
       { signal, deadlineMs: 60_000 },
     );
   });
-  return await stages.run("ready", () => waitUntilReady(job, record, setup.readyTimeoutMs));
+  return await stages.run("ready", () =>
+    waitUntilReady(job, record, { timeoutMs: setup.readyTimeoutMs }),
+  );
 }
 
-/** Waits for a started container, and notes what its harnessd says of itself. */
-export async function waitUntilReady(job: Job, record: SandboxRecord, timeoutMs: number) {
+/**
+ * Waits for a started container, and notes what its harnessd says of itself.
+ *
+ * @throws also harness_unreachable, when `refusedMs` is given
+ */
+export async function waitUntilReady(
+  job: Job,
+  record: SandboxRecord,
+  o: { timeoutMs: number; refusedMs?: number },
+) {
   const { setup, dir, signal } = job;
   const started = await running(job, signal);
   const ready = await awaitReady({
     endpoints: endpointsOf(started, record, dir),
     life: (s) => running(job, s),
-    timeoutMs,
+    ...o,
     signal,
   });
   await sealRunDir(dir);

@@ -4,6 +4,7 @@ import { DecoError } from "../../../protocol/errors.ts";
 import type { SandboxSpec } from "../../../protocol/messages.ts";
 import { ensureHarnessdBinary } from "../../harnessd-binary.ts";
 import type { EnsureContext, SandboxInfo } from "../../provider.ts";
+import { isBrokenInside, reuseWait } from "../../ready.ts";
 import { Rollback } from "../../rollback.ts";
 import {
   makeRunDir,
@@ -13,12 +14,13 @@ import {
   renewRunDir,
   runDirOf,
   type SandboxRecord,
+  sealRunDir,
   writeRecord,
 } from "../../run-dir.ts";
 import { sameSpec, type WantedSandbox, wantedSandbox } from "../../sandbox-spec.ts";
 import { Stages } from "../../stages.ts";
 import { endForgotten, endSandbox } from "./process-kill.ts";
-import { lookAtProcess, type ProcessFacts } from "./process-look.ts";
+import { lookAtProcess, type ProcessFacts, type ProcessLook } from "./process-look.ts";
 import { uidOf } from "./process-options.ts";
 import { type Job, type ProcessSetup, startAndWait, untilReady } from "./start-process.ts";
 
@@ -40,12 +42,26 @@ export async function ensureProcess(
   const found = await lookAtProcess(dir);
   if (found === undefined) return await makeNew(job);
   sameSpec(handle, found.record.specHash, wanted.hash);
-  if (found.running) {
-    const { record, facts } = found;
+  const info = found.running ? await asItIs(job, found) : undefined;
+  return info ?? (await startAgain(job, found.record, found.facts));
+}
+
+/** Undefined when it runs, but harnessd in it is not to be reached any more. */
+async function asItIs(job: Job, { record, facts }: ProcessLook): Promise<SandboxInfo | undefined> {
+  const { setup, dir, stages, context, signal } = job;
+  if (await sealRunDir(dir)) {
     await context.beforeStart?.(dir.run, record.uid);
-    return await stages.run("ready", () => untilReady(job, { record, facts, timeoutMs: 10_000 }));
+    try {
+      const o = { record, facts, ...reuseWait(setup.readyTimeoutMs) };
+      return await stages.run("ready", () => untilReady(job, o));
+    } catch (thrown) {
+      signal.throwIfAborted();
+      if (!isBrokenInside(thrown, context)) throw thrown;
+      setup.log.warn({ err: thrown, handle: job.handle }, "harnessd does not answer: restarted");
+    }
   }
-  return await startAgain(job, found.record, found.facts);
+  await stages.run("restart", () => endSandbox(facts, dir, signal));
+  return undefined;
 }
 
 /** @throws isolation_unavailable for what neither a namespace nor a plain child can give */

@@ -146,7 +146,7 @@ async function ended({ setup, handle, dir }: Job): Promise<DecoError> {
 /** Waits for a started harnessd, and notes what it says of itself. */
 export async function untilReady(
   job: Job,
-  o: { record: SandboxRecord; facts: ProcessFacts; timeoutMs: number },
+  o: { record: SandboxRecord; facts: ProcessFacts; timeoutMs: number; refusedMs?: number },
 ): Promise<SandboxInfo> {
   const { dir, signal } = job;
   const { token, uid } = o.record;
@@ -154,6 +154,7 @@ export async function untilReady(
     endpoints: [{ socketPath: join(dir.run, "harnessd.sock"), socketUid: uid, token }],
     life: () => lifeOf(job),
     timeoutMs: o.timeoutMs,
+    ...(o.refusedMs === undefined ? {} : { refusedMs: o.refusedMs }),
     signal,
   });
   await sealRunDir(dir);
