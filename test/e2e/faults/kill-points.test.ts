@@ -20,7 +20,7 @@ const LIMIT_MS = 900_000;
 
 /** Lines, with a rest after each: about one event a line. */
 const FORM = {
-  process: { lines: 10_500, rounds: isSoak ? 10 : 1, kills: 10, harnessd: isSoak ? 50 : 2 },
+  process: { lines: 13_000, rounds: isSoak ? 10 : 1, kills: 10, harnessd: isSoak ? 50 : 2 },
   docker: { lines: 1500, rounds: 1, kills: isSoak ? 10 : 2, harnessd: isSoak ? 10 : 1 },
 } as const;
 

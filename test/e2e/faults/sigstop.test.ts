@@ -8,14 +8,15 @@ import { until } from "../../support/hub-fixture.ts";
 
 const hasDocker = await dockerAnswers();
 /** Longer than the hub's patience with a link, and than three heartbeats of a tunnel. */
-const STOPPED_MS = isSoak ? 60_000 : 12_000;
+const STOPPED = { process: isSoak ? 60_000 : 12_000, docker: isSoak ? 60_000 : 7000 } as const;
 const NAPS = isSoak ? 12 : 0;
 const LIMIT_MS = 600_000;
 const LINES = 600;
 
 for (const provider of ["process", "docker"] as const) {
+  const stoppedMs = STOPPED[provider];
   const skipped = provider === "docker" && isSkipped("Docker engine", hasDocker);
-  describe.skipIf(skipped)(`stopped for ${STOPPED_MS / 1000} s, runs in ${provider}`, () => {
+  describe.skipIf(skipped)(`stopped for ${stoppedMs / 1000} s, runs in ${provider}`, () => {
     let lab: FaultLab;
     const back: number[] = [];
 
@@ -27,11 +28,11 @@ for (const provider of ["process", "docker"] as const) {
 
     const reachable = async () => (await lab.links()).some((link) => link.reachable);
     /** A run of which the stopped one sees neither the middle nor, mostly, the end. */
-    const runWhileStopped = async (child: () => ChildProcess, stoppedMs: number, away: boolean) => {
+    const runWhileStopped = async (child: () => ChildProcess, forMs: number, away: boolean) => {
       const reader = lab.read(await lab.dispatch(provider, counting(LINES, 1, 0.004)));
       await reader.until(() => reader.lines >= 20);
       child().kill("SIGSTOP");
-      await sleep(stoppedMs);
+      await sleep(forMs);
       if (away) expect(await reachable()).toBe(false);
       const wokenAt = performance.now();
       child().kill("SIGCONT");
@@ -44,7 +45,7 @@ for (const provider of ["process", "docker"] as const) {
       "the daemon: the hub sees it gone; it comes back by itself, and its run is whole",
       async () => {
         const { pid } = lab.link.child;
-        await runWhileStopped(() => lab.link.child, STOPPED_MS, true);
+        await runWhileStopped(() => lab.link.child, stoppedMs, true);
         for (let nap = 0; nap < NAPS; nap += 1)
           await runWhileStopped(() => lab.link.child, 8000, true);
         expect(lab.link.child.exitCode).toBeNull();
@@ -58,7 +59,7 @@ for (const provider of ["process", "docker"] as const) {
     test.skipIf(provider === "docker")(
       "the hub: every reader gets the run, whole",
       async () => {
-        await runWhileStopped(() => lab.hub, STOPPED_MS, false);
+        await runWhileStopped(() => lab.hub, stoppedMs, false);
       },
       LIMIT_MS,
     );
