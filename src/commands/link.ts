@@ -14,6 +14,7 @@ export interface LinkFlags {
   readonly localSandboxProvider?: string;
   readonly maxRuns?: number;
   readonly drainSeconds?: number;
+  readonly keepSandboxes?: number;
   readonly name?: string;
   readonly allowUnconfined?: boolean;
   readonly insecure?: boolean;
@@ -60,6 +61,7 @@ function settingsOf(flags: LinkFlags): { readonly [K in SettingName]?: unknown }
     port,
     maxRuns,
     drainSeconds,
+    keepSandboxes,
     name,
     allowUnconfined,
     insecure,
@@ -69,6 +71,15 @@ function settingsOf(flags: LinkFlags): { readonly [K in SettingName]?: unknown }
   const provider = flags.localSandboxProvider;
   // commander sets `tunnel: true` when neither flag is given.
   const tunnel = flags.tunnel === false ? false : typeof flags.tunnel === "string" || undefined;
-  const more = { maxRuns, drainSeconds, name, allowUnconfined, insecure, dockerHost, logLevel };
+  const more = {
+    maxRuns,
+    drainSeconds,
+    keepSandboxes,
+    name,
+    allowUnconfined,
+    insecure,
+    dockerHost,
+    logLevel,
+  };
   return { hub, port, tunnel, provider, ...more };
 }

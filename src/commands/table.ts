@@ -84,6 +84,9 @@ function addLink(program: Command, run: Runner): void {
     .addOption(
       integer("--drain-seconds <s>", "seconds that runs get to end on a signal (30)", 0, 86_400),
     )
+    .addOption(
+      integer("--keep-sandboxes <n>", "idle sandboxes without a thread that stay (4)", 0, 256),
+    )
     .option("--name <name>", "this laptop's name at the hub (default: its host name)")
     .option("--allow-unconfined", "go on where nothing here can confine a process")
     .option("--insecure", "allow http to a hub that is not on this machine")

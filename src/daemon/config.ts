@@ -20,6 +20,7 @@ const Settings = z.object({
   allowUnconfined: flagBoolean.default(false),
   maxRuns: z.coerce.number().int().min(1).max(256).default(4),
   drainSeconds: z.coerce.number().int().min(0).max(86_400).default(30),
+  keepSandboxes: z.coerce.number().int().min(0).max(256).default(4),
   insecure: flagBoolean.default(false),
   dockerHost: z.string().min(1).optional(),
   logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
@@ -68,6 +69,11 @@ export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
     flag: "--drain-seconds <s>",
     env: "DECO_DRAIN_SECONDS",
     help: "seconds that runs get to end when the daemon is told to leave",
+  },
+  keepSandboxes: {
+    flag: "--keep-sandboxes <n>",
+    env: "DECO_KEEP_SANDBOXES",
+    help: "idle sandboxes of runs without a thread that stay for a look at them",
   },
   insecure: {
     flag: "--insecure",

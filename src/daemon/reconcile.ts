@@ -1,5 +1,5 @@
 import type { SandboxInfo, SandboxProvider } from "../sandbox/provider.ts";
-import { isThreadless } from "./close-sandboxes.ts";
+import { createIdleSandboxes } from "./idle-sandboxes.ts";
 import type { Log } from "./log.ts";
 
 export interface ReconcileOptions {
@@ -10,6 +10,8 @@ export interface ReconcileOptions {
   readonly remove: (p: SandboxProvider, handle: string, signal: AbortSignal) => Promise<void>;
   /** Ends the runs whose sandbox is surely gone; gives their number. */
   readonly failLost: (signal: AbortSignal) => Promise<number>;
+  /** Sandboxes without a thread that stay for a look at them; 4 when absent. */
+  readonly keep?: number;
   readonly log: Log;
   readonly now?: () => number;
 }
@@ -31,13 +33,11 @@ export interface ReconcileCounts {
 export interface Reconcile {
   /** One look, and what follows from it. Never throws. */
   once(signal: AbortSignal): Promise<void>;
+  /** Removes the oldest idle ones above the limit: after each run's end. Never throws. */
+  trim(signal: AbortSignal): Promise<void>;
   readonly counts: () => ReconcileCounts | undefined;
 }
 
-/** A sandbox that no thread comes back to stays so long after its run, for a look at its files. */
-const IDLE_MS = 15 * 60_000;
-/** A stopped one has nothing to look at; not at once, as somebody may be making it. */
-const STOPPED_MS = 60_000;
 const LOOK_MS = 30_000;
 
 /**
@@ -45,44 +45,32 @@ const LOOK_MS = 30_000;
  * thread (`r-…`) that no run uses; a state that is not known destroys nothing (LESSONS 27, 35).
  */
 export function createReconcile(options: ReconcileOptions): Reconcile {
-  const { busy, remove, failLost, log, now = Date.now } = options;
-  /** When each was first seen idle, by provider and id: one that is made anew begins anew. */
-  const idleSince = new Map<string, number>();
+  const { failLost, log, now = Date.now } = options;
+  const idle = createIdleSandboxes(options);
   let counts: ReconcileCounts | undefined;
-  let removed = 0;
   let lost = 0;
+  let trimming = Promise.resolve();
 
-  const isDue = (key: string, info: SandboxInfo): boolean => {
-    if (info.status === "unknown") return false;
-    if (!isThreadless(info.handle) || busy(info.handle)) {
-      idleSince.delete(key);
-      return false;
-    }
-    const since = idleSince.get(key) ?? now();
-    idleSince.set(key, since);
-    return now() - since >= (info.status === "stopped" ? STOPPED_MS : IDLE_MS);
-  };
-  const look = async (provider: SandboxProvider, signal: AbortSignal) => {
-    const found = await provider.list(signal);
-    for (const info of found) {
-      const { handle, status, id, createdAt } = info;
-      const key = `${provider.name}/${handle}/${id}`;
-      if (!isDue(key, info)) continue;
-      // Its run may have come while the engine was asked.
-      if (busy(handle)) continue;
-      await remove(provider, handle, signal);
-      idleSince.delete(key);
-      removed += 1;
-      log.info({ handle, provider: provider.name, status, createdAt }, "nobody needs it: removed");
-    }
-    return found;
+  const trimAfter = async (before: Promise<void>, outer: AbortSignal) => {
+    await before;
+    if (outer.aborted) return;
+    const signal = AbortSignal.any([outer, AbortSignal.timeout(LOOK_MS)]);
+    await idle.trim(signal).catch((error: unknown) => {
+      if (!outer.aborted) log.warn({ err: error }, "idle sandboxes stay; again after a run");
+    });
   };
   return {
     counts: () => counts,
+    trim: (outer) => {
+      // One after the other: two at once would each count what the other removes.
+      trimming = trimAfter(trimming, outer);
+      return trimming;
+    },
     once: async (outer) => {
       const signal = AbortSignal.any([outer, AbortSignal.timeout(LOOK_MS)]);
       lost += await failLost(signal);
-      const looks = await Promise.allSettled(options.providers().map((one) => look(one, signal)));
+      const providers = options.providers();
+      const looks = await Promise.allSettled(providers.map((one) => idle.removeDue(one, signal)));
       if (outer.aborted) return;
       for (const one of looks) {
         if (one.status === "rejected") {
@@ -98,7 +86,7 @@ export function createReconcile(options: ReconcileOptions): Reconcile {
         running: count("running"),
         stopped: count("stopped"),
         unknown: count("unknown") + silent,
-        removed,
+        removed: idle.removed(),
         lost,
       };
     },

@@ -22,8 +22,9 @@ beforeEach(() => {
 });
 afterEach(() => home[Symbol.asyncDispose]());
 
-function reconcileOf({ provider, executor }: ExecutorHome): Reconcile {
+function reconcileOf({ provider, executor }: ExecutorHome, keep?: number): Reconcile {
   return createReconcile({
+    ...(keep === undefined ? {} : { keep }),
     providers: () => [provider],
     busy: (handle) => executor.isBusy(handle),
     remove: (from, handle, within) => executor.sandboxes.remove(from, handle, within),
@@ -129,4 +130,42 @@ test("one look that finds nothing, or an engine that is silent, ends no run", as
   home.provider.engineDown = false;
   home.provider.harness().emit("run.completed", { output: "there all along" });
   expect((await home.end()).at(-1)?.type).toBe("run.completed");
+});
+
+test("twenty runs without a thread leave the newest four sandboxes; a thread's is not counted (LESSONS 43)", async () => {
+  await home.restart({ onLeft: (_handle, within) => void reconcile.trim(within) });
+  reconcile = reconcileOf(home);
+  await make(THREAD);
+  for (let round = 1; round <= 20; round++) {
+    minutes(0.1);
+    const runId = `run-${round}`;
+    home.run("work", { runId });
+    await home.until("assistant.message.delta", runId);
+    const newest = handles().at(-1);
+    home.provider.harness(newest).emit("run.completed", { output: "" });
+    await home.end(runId);
+    while (home.executor.active().length > 0) await Bun.sleep(1);
+    await reconcile.trim(signal);
+    expect(handles()).toHaveLength(1 + Math.min(round, 4));
+    expect(handles().at(-1)).toBe(newest ?? "");
+  }
+  await reconcile.once(signal);
+  expect(reconcile.counts()).toMatchObject({ running: 5, removed: 16 });
+});
+
+test("a sandbox in which a run works is neither counted nor removed by the limit, an unknown one never", async () => {
+  reconcile = reconcileOf(home, 0);
+  home.run("hang");
+  await home.until("assistant.message.delta");
+  await make(RUN);
+  const unknown = "r-fedcba9876543210";
+  await make(unknown);
+  const sandbox = home.provider.sandboxes.get(unknown);
+  if (sandbox) sandbox.info = { ...sandbox.info, status: "unknown" };
+  await reconcile.trim(signal);
+  expect(handles()).toHaveLength(2);
+  expect(handles()).not.toContain(RUN);
+  home.provider.list = () => Promise.reject(new Error("no engine"));
+  await reconcile.trim(signal);
+  expect(handles()).toHaveLength(2);
 });

@@ -19,6 +19,8 @@ export interface ExecutorOptions {
   /** Harnesses that may be dispatched; shell and claude-code when absent. */
   readonly harnesses?: readonly HarnessName[];
   readonly instanceId: string;
+  /** Told when a run has left its sandbox; the signal aborts when the daemon leaves. */
+  readonly onLeft?: (handle: string, signal: AbortSignal) => void;
   readonly log: Log;
   readonly now?: () => number;
 }

@@ -236,6 +236,8 @@ class RunExecutor implements Executor {
       })
       .finally(() => {
         this.#live.delete(key);
+        const { signal } = this.#leaving;
+        if (!signal.aborted) this.#options.onLeft?.(live.handle, signal);
       });
   }
 
