@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
+import { signalTo } from "../../src/sandbox/drivers/process/proc.ts";
 import { docker, isEnd, newHome, seqsOf, upTo } from "./e2e-lab.ts";
 import { RunReader } from "./fault-reader.ts";
 import { type FaultWire, faultWire } from "./fault-wire.ts";
@@ -189,7 +190,10 @@ export class FaultLab implements AsyncDisposable {
     this.hub.kill("SIGCONT");
     await end(this.hub, "SIGTERM");
     await this.#wire?.[Symbol.asyncDispose]();
-    for (const line of (await takeSnapshot(this.home)).containers) {
+    const left = await takeSnapshot(this.home);
+    // What a test that failed could not end: sandboxes of a daemon that was superseded, say.
+    for (const line of left.processes) signalTo(Number(line.split(" ")[0]), "SIGKILL");
+    for (const line of left.containers) {
       const [id = "", name = ""] = line.split(" ");
       await docker("rm", "-f", "-v", id);
       await docker("volume", "rm", "-f", `${name}-workspace`);
