@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { makePaths, resolvePaths } from "../daemon/paths.ts";
+import { resolvePaths } from "../daemon/paths.ts";
 import { startHub } from "../hub/main.ts";
 import { pageApp, signInFailedPage } from "../web/page-app.tsx";
 import type { Command } from "./command.ts";
@@ -21,7 +21,6 @@ export const HUB_PORT = 4000;
 export function hub(flags: HubFlags): Command {
   return async ({ env, out, signal }) => {
     const paths = resolvePaths({ env });
-    if (flags.data === undefined) await makePaths(paths);
     const publicUrl = flags.publicUrl ?? env["DECO_PUBLIC_URL"];
     const running = await startHub({
       host: flags.host ?? "127.0.0.1",

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import type { Config } from "../daemon/config.ts";
 import { takeLock } from "../daemon/lock.ts";
 import { type RunningDaemon, startDaemon } from "../daemon/main.ts";
-import { makePaths } from "../daemon/paths.ts";
+import { makePaths, removeShortRuntime } from "../daemon/paths.ts";
 import { type RunningHub, startHub } from "../hub/main.ts";
 import { DecoError } from "../protocol/errors.ts";
 import type { HarnessName, ProviderName } from "../protocol/messages.ts";
@@ -42,6 +42,8 @@ export function up(flags: UpFlags): Command {
     await makePaths(config.paths);
     // Before anything is opened: the second one on a home leaves with 9.
     await using lock = await takeLock(config.paths);
+    await using runtime = { [Symbol.asyncDispose]: () => removeShortRuntime(config.paths) };
+    void runtime;
     const log = createLog(context.env, "warn");
     await using hub = await startHub({
       host: "127.0.0.1",

@@ -12,7 +12,7 @@ import { type Log, silentLog } from "./log.ts";
 import { daemonFacts } from "./main-facts.ts";
 import { linkParts } from "./main-link.ts";
 import { buildParts, type DaemonParts } from "./main-parts.ts";
-import { makePaths } from "./paths.ts";
+import { makePaths, removeShortRuntime } from "./paths.ts";
 import type { StatusSnapshot } from "./status.ts";
 import { supervise } from "./supervise.ts";
 import { type WakeWatchOptions, watchWake } from "./supervise-wake.ts";
@@ -76,6 +76,9 @@ export async function startDaemon(options: StartDaemonOptions): Promise<RunningD
   const closing = closers();
   try {
     const lock = options.lock ?? closing.use(await takeLock(paths));
+    closing.add(() => removeShortRuntime(paths));
+    // Once more: the one before may have taken its runtime folder away just now.
+    await makePaths(paths);
     const facts = daemonFacts({ config, hub: hub.origin, page: options.page });
     const parts = await buildParts({
       config,

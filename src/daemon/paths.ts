@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
-import { chmod, lstat, mkdir } from "node:fs/promises";
+import { chmod, lstat, mkdir, rmdir } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { DecoError } from "../protocol/errors.ts";
 
 /** Every file and folder of one home. docs/files.md lists what is in each. */
@@ -77,6 +77,16 @@ export async function makePaths(paths: DaemonPaths): Promise<void> {
   await privateDir(paths.runRoot);
 }
 
+/**
+ * Takes away the short runtime folder of a deep home, where nothing is left in it: nobody would ever
+ * look for it. Only for who holds the home's lock.
+ */
+export async function removeShortRuntime(paths: DaemonPaths): Promise<void> {
+  if (!SHORT_NAME.test(basename(paths.runtime))) return;
+  // What still holds something stays, for the next start.
+  for (const dir of [paths.runRoot, paths.runtime]) await rmdir(dir).catch(() => undefined);
+}
+
 interface Roots {
   readonly config: string;
   readonly state: string;
@@ -127,6 +137,8 @@ function macRoots(home: string): Roots {
 function absolute(path: string | undefined): string | undefined {
   return path?.startsWith("/") ? path : undefined;
 }
+
+const SHORT_NAME = /^deco-\d+-[0-9a-f]{12}$/;
 
 /** A deep home would break unix sockets: then a short folder, named after the home's hash. */
 function shortRuntime(roots: Roots, options: PathsOptions): string {

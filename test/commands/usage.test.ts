@@ -1,9 +1,11 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { mkdtemp, rm } from "node:fs/promises";
+import { access, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { resolvePaths } from "../../src/daemon/paths.ts";
 import { testDaemon } from "../support/control-daemon.ts";
-import { runDeco } from "../support/run-deco.ts";
+import { temporaryOf } from "../support/leftovers.ts";
+import { runDeco, startDeco } from "../support/run-deco.ts";
 
 let home: string;
 beforeEach(async () => {
@@ -39,3 +41,22 @@ test("sandbox rm of what is not there says so and is no error", async () => {
   expect(JSON.parse(lines[0] ?? "")).toEqual({ removed: [], alreadyGone: ["nope"] });
   expect((await runDeco(["sandbox", "rm", "NOPE"], { home: dir })).code).not.toBe(0);
 });
+
+test("a home with a very long path leaves nothing in the temporary folder after a stop", async () => {
+  const deep = join(home, "long/".repeat(20));
+  const { runtime } = resolvePaths({ env: { DECO_HOME: deep }, tmp: temporaryOf(deep) });
+  expect(runtime).not.toStartWith(deep);
+  {
+    await using up = await startDeco(["up", "--port", "0", "--provider", "process"], {
+      home: deep,
+    });
+    await up.until(/sign-in\?code=/);
+    await access(join(runtime, "control.sock"));
+    up.child.kill("SIGTERM");
+    expect((await up.ended).code).toBe(143);
+  }
+  expect(await access(runtime).catch(() => "gone")).toBe("gone");
+  await using hub = await startDeco(["hub", "--port", "0"], { home: deep });
+  await hub.until(/^hub: /m);
+  expect(await access(runtime).catch(() => "gone")).toBe("gone");
+}, 30_000);
