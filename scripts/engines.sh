@@ -68,6 +68,7 @@ install_missing() {
   package busybox busybox-static
   package ip iproute2
   package nft nftables
+  package faketime faketime
   package newuidmap uidmap
   package curl curl
   command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 ||

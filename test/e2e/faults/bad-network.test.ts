@@ -6,7 +6,7 @@ import type { RunReader } from "../../support/fault-reader.ts";
 import { ImpairedLab } from "../../support/impaired-lab.ts";
 import { isSuiteSkipped, namespacesLeft, noNetworksBecause } from "../../support/net-namespace.ts";
 
-const LINES = isSoak ? 20_000 : 3000;
+const LINES = isSoak ? 20_000 : 2000;
 const LIMIT_MS = isSoak ? 600_000 : 60_000;
 const MB = 1_000_000;
 const fix = "run as root, and: npm run engines (it installs iproute2 and nftables)";

@@ -7,7 +7,7 @@ import { counting, firstDifference, numbered } from "../../support/fault-lab.ts"
 import { RunReader } from "../../support/fault-reader.ts";
 import { isSuiteSkipped } from "../../support/net-namespace.ts";
 
-const LINES = isSoak ? 10_000 : 1500;
+const LINES = isSoak ? 10_000 : 800;
 const LIMIT_MS = isSoak ? 600_000 : 120_000;
 const SANDBOX = { provider: "docker", egress: "none" };
 const why = canOwnEngine ? undefined : "no dockerd that this user may start";

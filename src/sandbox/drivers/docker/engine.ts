@@ -87,6 +87,9 @@ interface EngineFailure {
   readonly json?: unknown;
 }
 
+const DISK_FULL =
+  "The engine's disk is full: see `docker system df`, make room (`docker system prune`), run it again.";
+
 function engineError(thrown: unknown, what: string, address: string): DecoError {
   if (thrown instanceof DecoError) return thrown;
   const failure: EngineFailure = typeof thrown === "object" && thrown !== null ? thrown : {};
@@ -95,6 +98,8 @@ function engineError(thrown: unknown, what: string, address: string): DecoError 
     return new DecoError("sandbox_failed", `Docker refused to ${what}: ${said.trim()}`, {
       cause: thrown,
       extensions: { engineStatus: failure.statusCode },
+      // The engine says it in words alone; only the advice depends on them.
+      ...(/no space left on device/i.test(said) ? { fix: DISK_FULL } : {}),
     });
   }
   const denied = failure.code === "EACCES" || failure.code === "EPERM";
