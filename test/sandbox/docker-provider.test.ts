@@ -25,7 +25,9 @@ if (!probe.available) {
       const filters = { label: [`dev.deco-link.instance=${instanceId}`] };
       const containers = await docker.listContainers({ all: true, filters });
       const { Volumes: volumes } = await docker.listVolumes({ filters: JSON.stringify(filters) });
+      const networks = await docker.listNetworks({ filters: JSON.stringify(filters) });
       return [
+        ...networks.map(({ Name }) => `network ${Name}`),
         ...containers.map(({ Names }) => Names.join()),
         ...(volumes ?? []).map(({ Name }) => Name),
       ];

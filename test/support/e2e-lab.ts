@@ -96,11 +96,13 @@ async function instanceOf({ instanceFile }: DaemonPaths): Promise<string> {
 
 /** What a test that failed could not take away itself. */
 async function removeContainers(home: string): Promise<void> {
-  for (const line of (await takeSnapshot(home)).containers) {
+  const left = await takeSnapshot(home);
+  for (const line of left.containers) {
     const [id = "", name = ""] = line.split(" ");
     await docker("rm", "-f", "-v", id);
     await docker("volume", "rm", "-f", `${name}-workspace`);
   }
+  for (const name of left.networks) await docker("network", "rm", name);
 }
 
 /** A home below the system's temporary folder whose cache is the checkout's: built and fetched once. */

@@ -1,11 +1,17 @@
 import { expect } from "bun:test";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { rm } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
+import { resolvePaths } from "../../src/daemon/paths.ts";
+import {
+  cgroupPids,
+  findCgroups,
+  removeCgroups,
+} from "../../src/sandbox/drivers/process/cgroups.ts";
 import { signalTo } from "../../src/sandbox/drivers/process/proc.ts";
 import { docker, isEnd, newHome, seqsOf, upTo } from "./e2e-lab.ts";
 import { RunReader } from "./fault-reader.ts";
@@ -175,13 +181,22 @@ export class FaultLab implements AsyncDisposable {
     return lines.map((line) => z.looseObject({ seq: z.int() }).parse(JSON.parse(line)).seq);
   }
 
+  /** Of the home's daemon, and of its copies: they share the instance. */
+  async #cgroups(): Promise<string[]> {
+    const { instanceFile } = resolvePaths({ env: { DECO_HOME: this.home } });
+    const file = await readFile(instanceFile, "utf8").catch(() => undefined);
+    if (file === undefined) return [];
+    const { instanceId } = z.looseObject({ instanceId: z.string() }).parse(JSON.parse(file));
+    return [...(await findCgroups(instanceId)), ...(await findCgroups(`probe-${instanceId}`))];
+  }
+
   /** What is left when all is stopped by SIGTERM. */
   async leftBehind(): Promise<string[]> {
     for (const link of this.#links) await link[Symbol.asyncDispose]();
     await end(this.hub, "SIGTERM");
     if (this.#before === undefined) return [];
     const found = await leftovers(this.home, this.#before);
-    return found.filter((what) => !what.startsWith("volumes: "));
+    return found.filter((what) => !/^(volumes|networks): /.test(what));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -193,11 +208,15 @@ export class FaultLab implements AsyncDisposable {
     const left = await takeSnapshot(this.home);
     // What a test that failed could not end: sandboxes of a daemon that was superseded, say.
     for (const line of left.processes) signalTo(Number(line.split(" ")[0]), "SIGKILL");
+    const groups = await this.#cgroups();
+    for (const pid of await cgroupPids(groups)) signalTo(pid, "SIGKILL");
+    await removeCgroups(groups);
     for (const line of left.containers) {
       const [id = "", name = ""] = line.split(" ");
       await docker("rm", "-f", "-v", id);
       await docker("volume", "rm", "-f", `${name}-workspace`);
     }
+    for (const name of left.networks) await docker("network", "rm", name);
     await rm(this.home, { recursive: true, force: true });
   }
 }

@@ -8,6 +8,7 @@ export interface Snapshot {
   readonly processes: ReadonlySet<string>;
   readonly containers: ReadonlySet<string>;
   readonly volumes: ReadonlySet<string>;
+  readonly networks: ReadonlySet<string>;
   readonly sockets: ReadonlySet<string>;
   readonly temporary: ReadonlySet<string>;
 }
@@ -19,10 +20,11 @@ export function temporaryOf(home: string): string {
 
 /** Only what carries the home's path counts: other programs of this machine come and go beside us. */
 export async function takeSnapshot(mark: string): Promise<Snapshot> {
-  const [processes, containers, volumes, sockets, temporary] = await Promise.all([
+  const [processes, containers, volumes, networks, sockets, temporary] = await Promise.all([
     processesOf(mark),
     docker(["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Mounts}}"]),
-    volumesOf(mark),
+    namedAs(mark, ["volume", "ls", "-q"]),
+    namedAs(mark, ["network", "ls", "--format", "{{.Name}}"]),
     unixSockets(mark),
     readdir(temporaryOf(mark)).catch(() => []),
   ]);
@@ -31,6 +33,7 @@ export async function takeSnapshot(mark: string): Promise<Snapshot> {
     // A sandbox mounts its run directory, which lies below the home.
     containers: new Set(containers.filter((line) => line.includes(mark))),
     volumes: new Set(volumes),
+    networks: new Set(networks),
     sockets: new Set(sockets),
     temporary: new Set(temporary),
   };
@@ -39,7 +42,7 @@ export async function takeSnapshot(mark: string): Promise<Snapshot> {
 /** What is there now and was not before, as lines such as `processes: 4711 sleep 60`. */
 export async function leftovers(mark: string, before: Snapshot): Promise<string[]> {
   const after = await takeSnapshot(mark);
-  const kinds = ["processes", "containers", "volumes", "sockets", "temporary"] as const;
+  const kinds = ["processes", "containers", "volumes", "networks", "sockets", "temporary"] as const;
   return kinds.flatMap((kind) =>
     [...after[kind]].filter((name) => !before[kind].has(name)).map((name) => `${kind}: ${name}`),
   );
@@ -64,13 +67,13 @@ async function processesOf(mark: string): Promise<string[]> {
   return (await Promise.all(found)).flat();
 }
 
-/** Volumes name the instance of their home, not its path. */
-async function volumesOf(home: string): Promise<string[]> {
+/** Volumes and networks name the instance of their home, not its path. */
+async function namedAs(home: string, list: string[]): Promise<string[]> {
   const text = await readFile(join(home, "state", "instance.json"), "utf8").catch(() => "");
   const instance = /"instanceId":\s*"([a-z0-9]+)"/.exec(text)?.[1];
   if (instance === undefined) return [];
-  const names = await docker(["volume", "ls", "-q"]);
-  return names.filter((name) => name.startsWith(`deco-${instance.slice(0, 12)}-`));
+  const names = await docker(list);
+  return names.filter((name) => `${name}-`.startsWith(`deco-${instance.slice(0, 12)}-`));
 }
 
 async function unixSockets(mark: string): Promise<string[]> {

@@ -16,6 +16,8 @@ export interface ContainerFacts {
   /** Engines in a VM: host port of the model proxy. */
   readonly modelPort?: number | undefined;
   readonly gateway: boolean;
+  /** Of this instance; unused without egress. */
+  readonly network: string;
 }
 
 /** Everything that the engine is told about a sandbox (PROTOCOL.md, "Sandboxes"). */
@@ -97,7 +99,7 @@ function hostConfig(facts: ContainerFacts, open: boolean): Dockerode.HostConfig 
     // What we supervise has no other supervisor (LESSONS 26).
     RestartPolicy: { Name: "no" },
     LogConfig: { Type: "json-file", Config: { "max-size": "5m", "max-file": "2" } },
-    NetworkMode: open ? "bridge" : "none",
+    NetworkMode: open ? facts.network : "none",
     ...(open ? { PortBindings: { "8080/tcp": [{ HostIp: "127.0.0.1", HostPort: "" }] } } : {}),
     ...(facts.gateway && open ? { ExtraHosts: ["host.docker.internal:host-gateway"] } : {}),
   };

@@ -23,7 +23,12 @@ export async function findImage({ setup, wanted, context, signal }: Job): Promis
 export async function createContainer(
   job: Job,
   rollback: Rollback,
-  o: { image: string; record: SandboxRecord; modelPort: number | undefined },
+  o: {
+    image: string;
+    record: SandboxRecord;
+    modelPort: number | undefined;
+    network: string;
+  },
 ): Promise<void> {
   const { setup, names, signal } = job;
   const options = containerOptions({
@@ -38,6 +43,7 @@ export async function createContainer(
     thread: job.context.thread,
     harness: job.context.harness,
     modelPort: o.modelPort,
+    network: o.network,
     gateway: o.record.extra["transport"] === "gateway",
   });
   rollback.add("volume", async (undo) => {

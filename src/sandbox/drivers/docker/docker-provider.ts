@@ -15,6 +15,7 @@ import { dockerEngine, orMissing } from "./engine.ts";
 import type { DockerSetup } from "./job.ts";
 import { containerLogs, infoOf, lookAt, unknownInfo } from "./look.ts";
 import { LABELS, namesOf } from "./names.ts";
+import { instanceNetwork } from "./network.ts";
 import { probeDocker } from "./probe.ts";
 import { killStrangers, strangers } from "./processes.ts";
 import { ensureContainer } from "./provision.ts";
@@ -31,6 +32,7 @@ export function dockerProvider(options: DockerProviderOptions): SandboxProvider 
     engine,
     uid,
     starts,
+    network: instanceNetwork({ engine, instanceId: options.instanceId, log: options.log }),
     readyTimeoutMs: options.readyTimeoutMs ?? 30_000,
   };
   return {
@@ -151,6 +153,7 @@ async function removeContainer(
     engine.call("remove a volume", (docker) => docker.getVolume(names.volume).remove(), { signal }),
   );
   await removeRunDir(runDirOf(setup.runRoot, "docker", handle));
+  await setup.network.removeIfUnused(signal);
 }
 
 async function endpointOf(

@@ -8,12 +8,14 @@ import type { DockerProviderOptions } from "./docker-options.ts";
 import type { Engine } from "./engine.ts";
 import { lookAt } from "./look.ts";
 import type { Names } from "./names.ts";
+import type { InstanceNetwork } from "./network.ts";
 import { type ModelTransport, probeDocker } from "./probe.ts";
 
 export interface DockerSetup extends DockerProviderOptions {
   readonly engine: Engine;
   readonly uid: number;
   readonly starts: Semaphore;
+  readonly network: InstanceNetwork;
   readonly readyTimeoutMs: number;
 }
 

@@ -16,9 +16,11 @@ export interface Names {
 
 /** Names of one sandbox; the instance keeps two daemons of one machine apart. */
 export function namesOf(instanceId: string, handle: string): Names {
-  const instance = instanceId.replace(/[^a-zA-Z0-9]/g, "").slice(0, 12);
-  return {
-    container: `deco-${instance}-${handle}`,
-    volume: `deco-${instance}-${handle}-workspace`,
-  };
+  const prefix = networkOf(instanceId);
+  return { container: `${prefix}-${handle}`, volume: `${prefix}-${handle}-workspace` };
+}
+
+/** Name of the one network of an instance. */
+export function networkOf(instanceId: string): string {
+  return `deco-${instanceId.replace(/[^a-zA-Z0-9]/g, "").slice(0, 12)}`;
 }

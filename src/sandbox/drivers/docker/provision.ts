@@ -56,11 +56,23 @@ async function makeNew(job: Job): Promise<SandboxInfo> {
     await makeRunDir(dir, record);
     await writeRecord(dir, record);
     const port = await job.context.beforeStart?.(dir.run, setup.uid);
-    await createContainer(job, rollback, { image, record, modelPort: port?.modelPort });
+    const o = { image, record, modelPort: port?.modelPort };
+    await inNetwork(job, rollback, (network) => createContainer(job, rollback, { ...o, network }));
   });
   const info = await startAndWait(job, record);
   rollback.keep();
   return { ...info, ...stages.result() };
+}
+
+/** With the instance's network, where the sandbox has one. */
+async function inNetwork(
+  { setup, wanted, signal }: Job,
+  rollback: Rollback,
+  work: (network: string) => Promise<void>,
+): Promise<void> {
+  if (wanted.egress !== "open") return await work("none");
+  rollback.add("network", (undo) => setup.network.removeIfUnused(undo));
+  await setup.network.use(signal, work);
 }
 
 /** An existing sandbox: as it is when it runs, started again when it stopped or is broken. */
@@ -109,6 +121,7 @@ async function startAgain(
     await renewRunDir(dir, record);
     await writeRecord(dir, record);
     await job.context.beforeStart?.(dir.run, setup.uid);
+    await inNetwork(job, rollback, () => setup.network.rejoin(found.id, job.signal));
   });
   rollback.add("start", (signal) => kill(job, signal));
   const info = await startAndWait(job, record);
