@@ -8,11 +8,12 @@ import {
   FRAME,
   FRAME_LIMITS,
   type Frame,
-  frameBytes,
   type RequestHead,
   type ResponseHead,
 } from "./frames.ts";
-import { batches, readOr, readU32, resetFailure, resetFrame, u32 } from "./mux-frames.ts";
+import { readOr, readU32, resetFailure, resetFrame, u32 } from "./mux-frames.ts";
+import type { MuxOptions } from "./mux-options.ts";
+import { MuxOutbox } from "./mux-outbox.ts";
 import { MuxStream, type StreamEvents, type StreamHost } from "./mux-stream.ts";
 
 /** WebSocket close codes of the tunnel. */
@@ -23,33 +24,6 @@ export const CLOSE = {
   protocolError: 4003,
   deadPeer: 4004,
 } as const;
-
-/** Data waits while so much is in the socket's queue: what is small never waits long. */
-const SOCKET_QUEUE_BYTES = 64 * 1024;
-/** Data in one message, so that a slow line shows signs of life often. */
-const MESSAGE_DATA_BYTES = 32 * 1024;
-/** Control frames have no credit; a peer that makes us queue so much is broken. */
-const SOCKET_LIMIT_BYTES = 8 * 1024 * 1024;
-
-export interface MuxOptions {
-  /** The hub opens odd streams, the daemon even ones. */
-  readonly role: "hub" | "daemon";
-  /** Puts one message into the socket's queue. */
-  readonly send: (message: Uint8Array) => void;
-  /** Bytes in the socket's queue. The owner calls {@link Mux.pump} whenever it got shorter. */
-  readonly buffered: () => number;
-  /** Runs the flush at the end of the tick. */
-  readonly schedule?: (flush: () => void) => void;
-  /** A stream that the peer opened; `ended` = it has no body. The callee calls `stream.listen`. */
-  readonly onRequest?: (stream: MuxStream, head: RequestHead, ended: boolean) => void;
-  readonly onPong?: (payload: Uint8Array) => void;
-  /** The peer broke the protocol: close the connection with this code. */
-  readonly onFault: (code: number, reason: string) => void;
-  /** The last open stream is gone. */
-  readonly onIdle?: () => void;
-  /** Streams that the peer may have open; 1024. */
-  readonly maxStreams?: number;
-}
 
 /**
  * Many streams over one ordered connection of messages. Pure: bytes in by {@link Mux.receive}, bytes
@@ -62,10 +36,7 @@ export class Mux implements StreamHost {
   readonly #options: MuxOptions;
   readonly #streams = new Map<number, MuxStream>();
   readonly #ready: MuxStream[] = [];
-  #control: Frame[] = [];
-  #data: Frame[] = [];
-  #dataBytes = 0;
-  #scheduled = false;
+  readonly #outbox: MuxOutbox;
   #closed = false;
   #nextId: number;
   #lastPeerId = 0;
@@ -76,6 +47,13 @@ export class Mux implements StreamHost {
   constructor(options: MuxOptions) {
     this.#options = options;
     this.#nextId = options.role === "hub" ? 1 : 2;
+    this.#outbox = new MuxOutbox({
+      send: options.send,
+      buffered: options.buffered,
+      schedule: options.schedule,
+      fill: () => this.pump(),
+      onOverflow: () => this.#fault("the peer does not read"),
+    });
   }
 
   /** Streams that are open, whoever opened them. */
@@ -136,8 +114,7 @@ export class Mux implements StreamHost {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#control = [];
-    this.#data = [];
+    this.#outbox.close();
     for (const stream of this.#streams.values())
       stream.fail({ code: "tunnel_lost", lost: true, mayHaveExecuted: true });
     this.#streams.clear();
@@ -145,14 +122,14 @@ export class Mux implements StreamHost {
 
   /** Sends data while the socket's queue is short, one piece per stream and round. */
   pump(): void {
-    while (this.#ready.length > 0 && !this.#closed) {
-      if (this.#options.buffered() + this.#dataBytes >= SOCKET_QUEUE_BYTES) break;
+    while (this.#ready.length > 0 && !this.#closed && this.#outbox.hasRoom) {
       const stream = this.#ready.shift();
       if (!stream) break;
       stream.armed = false;
       if (!stream.sendable) continue;
       const { bytes, end } = stream.take(FRAME_LIMITS.dataBytes);
-      this.#sendData({ type: FRAME.data, flags: end ? END : 0, stream: stream.id, payload: bytes });
+      const flags = end ? END : 0;
+      this.#outbox.data({ type: FRAME.data, flags, stream: stream.id, payload: bytes });
       stream.taken(end);
       if (stream.sendable) this.arm(stream);
     }
@@ -164,7 +141,7 @@ export class Mux implements StreamHost {
     if (stream.armed || !stream.sendable) return;
     stream.armed = true;
     this.#ready.push(stream);
-    this.#schedule();
+    this.#outbox.schedule();
   }
 
   sendHead(stream: MuxStream, head: ResponseHead, end: boolean): void {
@@ -178,8 +155,8 @@ export class Mux implements StreamHost {
   sendReset(stream: MuxStream, code: string): void {
     const frame = resetFrame(stream.id, code);
     // After its own end the peer must read that first, so the reset queues behind it.
-    if (stream.halfClosed) this.#sendData(frame);
-    else this.#pushControl(frame);
+    if (stream.halfClosed) this.#outbox.data(frame);
+    else this.#outbox.control(frame);
   }
 
   drop(stream: MuxStream): void {
@@ -224,7 +201,7 @@ export class Mux implements StreamHost {
     const { onRequest } = this.#options;
     const head = readOr(() => decodeRequestHead(frame.payload));
     if (full || this.#leaving || !onRequest || !head) {
-      this.#pushControl(resetFrame(id, head ? "tunnel_refused" : "invalid_request"));
+      this.#outbox.control(resetFrame(id, head ? "tunnel_refused" : "invalid_request"));
       return;
     }
     const stream = new MuxStream(id, this, false);
@@ -271,7 +248,7 @@ export class Mux implements StreamHost {
 
   /** A peer that breaks the rules of one stream loses that stream alone. */
   #break(stream: MuxStream, code: string): void {
-    this.#pushControl(resetFrame(stream.id, code));
+    this.#outbox.control(resetFrame(stream.id, code));
     stream.fail({ code, lost: false, mayHaveExecuted: true });
   }
 
@@ -293,42 +270,7 @@ export class Mux implements StreamHost {
   }
 
   #sendControl(type: number, flags: number, stream: number, payload: Uint8Array): void {
-    this.#pushControl({ type, flags, stream, payload });
-  }
-
-  #pushControl(frame: Frame): void {
-    if (this.#closed) return;
-    this.#control.push(frame);
-    this.#schedule();
-  }
-
-  #sendData(frame: Frame): void {
-    this.#data.push(frame);
-    this.#dataBytes += frameBytes(frame);
-    if (this.#dataBytes >= MESSAGE_DATA_BYTES) this.#flush();
-    else this.#schedule();
-  }
-
-  #schedule(): void {
-    if (this.#scheduled || this.#closed) return;
-    this.#scheduled = true;
-    (this.#options.schedule ?? queueMicrotask)(() => {
-      this.#scheduled = false;
-      this.pump();
-      this.#flush();
-    });
-  }
-
-  /** Control frames go first; data is in order among itself. */
-  #flush(): void {
-    if (this.#closed) return;
-    const frames = [...this.#control, ...this.#data];
-    this.#control = [];
-    this.#data = [];
-    this.#dataBytes = 0;
-    for (const message of batches(frames)) this.#options.send(message);
-    if (frames.length > 0 && this.#options.buffered() > SOCKET_LIMIT_BYTES)
-      this.#fault("the peer does not read");
+    this.#outbox.control({ type, flags, stream, payload });
   }
 
   #fault(reason: string): void {

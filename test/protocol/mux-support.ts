@@ -5,7 +5,8 @@ import {
   type Frame,
   frameBytes,
 } from "../../src/protocol/frames.ts";
-import { Mux, type MuxOptions } from "../../src/protocol/mux.ts";
+import { Mux } from "../../src/protocol/mux.ts";
+import type { MuxOptions } from "../../src/protocol/mux-options.ts";
 import type { StreamEvents, StreamFailure } from "../../src/protocol/mux-stream.ts";
 
 export const GET = { method: "GET", path: "/", headers: [] } as const;

@@ -4,13 +4,12 @@ import { Wakeups } from "../../src/hub/wakeups.ts";
 import { type DialedTunnel, dialTunnel } from "../../src/net/tunnel-dial.ts";
 import { CHAIN_START, nextChain } from "../../src/protocol/chain.ts";
 import { DecoError, type ErrorCode } from "../../src/protocol/errors.ts";
-import { parseSigningKey } from "../../src/protocol/keys.ts";
 import { Ack, DispatchRun, Registered } from "../../src/protocol/messages.ts";
 import { NonceCache } from "../../src/protocol/nonces.ts";
 import { makeProof, newMachineKey } from "../../src/protocol/proof.ts";
 import { encodeRunEvent, terminalStatus } from "../../src/protocol/run-events.ts";
-import { checkRequest, digestMatches, signResponse } from "../../src/protocol/signature.ts";
 import { call } from "./hub-call.ts";
+import { signedAnswer, verified } from "./hub-daemon-signed.ts";
 
 export interface FakeRun {
   readonly runId: string;
@@ -173,7 +172,7 @@ export class FakeDaemon {
     const requestSignature = request.headers.get("signature") ?? "";
     let answer: Response;
     try {
-      const body = await this.#verify(request);
+      const body = await verified(this.#session(), this.#nonces, request);
       answer = await this.#route(request, body);
     } catch (error) {
       const problem = DecoError.from(error).toProblem();
@@ -186,49 +185,8 @@ export class FakeDaemon {
     if (answer.headers.get("content-type")?.startsWith("text/event-stream") || !this.signAnswers) {
       return answer;
     }
-    const { linkId, signingKey } = this.#session();
-    const bytes = new Uint8Array(await answer.arrayBuffer());
-    const { status } = answer;
-    const key = parseSigningKey(signingKey);
-    const signed = signResponse({
-      key,
-      linkId,
-      status,
-      body: bytes,
-      requestSignature,
-      now: Date.now(),
-    });
-    return new Response(bytes, {
-      status,
-      headers: { ...Object.fromEntries(answer.headers), ...signed },
-    });
+    return await signedAnswer(this.#session(), answer, requestSignature);
   };
-
-  async #verify(request: Request): Promise<unknown> {
-    const { linkId, epoch, signingKey } = this.#session();
-    const { pathname, search } = new URL(request.url);
-    const checked = checkRequest({
-      key: parseSigningKey(signingKey),
-      linkId,
-      epoch,
-      method: request.method,
-      path: pathname,
-      query: search,
-      headers: (name) => request.headers.get(name) ?? undefined,
-      now: Date.now(),
-    });
-    const bytes = new Uint8Array(await request.arrayBuffer());
-    if (checked.body.type !== "digest") throw new DecoError("signature_invalid", "streamed");
-    const { sha256 } = checked.body;
-    const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-    if (!digestMatches(sha256, hash)) throw new DecoError("digest_mismatch", "another body");
-    if (!this.#nonces.record(checked.nonce, checked.expiresAt)) {
-      throw new DecoError("nonce_replayed", "seen");
-    }
-    return bytes.length === 0
-      ? undefined
-      : (JSON.parse(new TextDecoder().decode(bytes)) as unknown);
-  }
 
   async #route(request: Request, body: unknown): Promise<Response> {
     const { pathname, searchParams } = new URL(request.url);
