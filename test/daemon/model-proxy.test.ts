@@ -197,7 +197,7 @@ describe("what comes back", () => {
     });
     const answer = await ask();
     let before = -1;
-    while (before !== written) {
+    while (written === 0 || before !== written) {
       before = written;
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
