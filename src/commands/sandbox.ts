@@ -11,7 +11,14 @@ export function list(): Command {
   return async ({ env, out, signal }) => {
     const answer = await callApi(localDaemon(env), { path: "/v1/sandboxes", signal });
     const sandboxes = recordsOf(answer, "sandboxes");
-    out.result({ sandboxes }, () => {
+    const errors = recordsOf(answer, "errors");
+    for (const one of errors) {
+      const [provider, detail, fix] = ["provider", "detail", "fix"].map((name) =>
+        printable(textOf(one[name])),
+      );
+      out.note(`${provider}: ${detail}\nfix: ${fix}`);
+    }
+    out.result({ sandboxes, errors }, () => {
       if (sandboxes.length === 0) return "no sandboxes";
       const columns = ["handle", "provider", "status", "startedAt", "image"];
       const rows = sandboxes.map((row) => columns.map((name) => printable(textOf(row[name]))));

@@ -1,6 +1,7 @@
 import { DecoError } from "../protocol/errors.ts";
 import type { ProviderName, SandboxSpec } from "../protocol/messages.ts";
 import type { HarnessEndpoint, SandboxInfo, SandboxProvider } from "../sandbox/provider.ts";
+import { untilAbort } from "../sandbox/until-abort.ts";
 
 /** All sandboxes of this laptop, whichever provider made them. */
 export interface Sandboxes {
@@ -10,13 +11,22 @@ export interface Sandboxes {
     spec: SandboxSpec,
     signal: AbortSignal,
   ): Promise<{ info: SandboxInfo; created: boolean }>;
-  list(signal: AbortSignal): Promise<SandboxInfo[]>;
+  /** Waits for no engine longer than a moment: one that does not answer is named in `errors`. */
+  list(signal: AbortSignal): Promise<{ sandboxes: SandboxInfo[]; errors: ListError[] }>;
   /** @throws sandbox_not_found */
   inspect(handle: string, signal: AbortSignal): Promise<SandboxInfo>;
   /** Gone already is success. @throws sandbox_busy while a run is active in it, unless forced. */
   remove(handle: string, o: { force: boolean }, signal: AbortSignal): Promise<void>;
   /** @throws sandbox_not_found */
   endpoint(handle: string, signal: AbortSignal): Promise<HarnessEndpoint>;
+}
+
+/** A provider whose sandboxes could not be listed. */
+export interface ListError {
+  readonly provider: ProviderName;
+  readonly code: string;
+  readonly detail: string;
+  readonly fix: string;
 }
 
 export interface SandboxesOptions {
@@ -40,7 +50,7 @@ export interface SandboxesOptions {
 const END_RUNS_MS = 15_000;
 
 export function createSandboxes(options: SandboxesOptions): Sandboxes {
-  const { providers, ensure, busy } = options;
+  const { ensure, busy } = options;
   const find = (handle: string, signal: AbortSignal) => findSandbox(options, handle, signal);
   return {
     async ensure(handle, spec, signal) {
@@ -48,11 +58,7 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
       const info = await ensure(handle, spec, signal);
       return { info, created: before === undefined };
     },
-    list: async (signal) => {
-      const lists = await Promise.allSettled([...providers.values()].map((p) => p.list(signal)));
-      signal.throwIfAborted();
-      return lists.flatMap((list) => (list.status === "fulfilled" ? list.value : []));
-    },
+    list: (signal) => listAll(options, signal),
     async inspect(handle, signal) {
       return existing(await find(handle, signal), handle).info;
     },
@@ -69,6 +75,34 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
       return provider.endpoint(handle, signal);
     },
   };
+}
+
+/** Who asks for a list looks at a screen. */
+const LIST_MS = 1_000;
+/** For a provider that does not keep its own deadline; it gives what it knows at that. */
+const LIST_AT_LAST_MS = 1_500;
+
+async function listAll({ providers, mayHold }: SandboxesOptions, signal: AbortSignal) {
+  const within = AbortSignal.any([signal, AbortSignal.timeout(LIST_AT_LAST_MS)]);
+  const asked = [...providers.values()];
+  const lists = await Promise.allSettled(
+    asked.map((one) => untilAbort(one.list(within, { deadlineMs: LIST_MS }), within)),
+  );
+  signal.throwIfAborted();
+  const errors = lists.flatMap((list, index): ListError[] => {
+    const provider = asked[index]?.name;
+    if (list.status === "fulfilled" || provider === undefined || !mayHold(provider)) return [];
+    const { code, message, fix } =
+      list.reason === within.reason
+        ? new DecoError(
+            provider === "docker" ? "docker_unavailable" : "sandbox_failed",
+            `${provider} did not list its sandboxes within ${LIST_AT_LAST_MS} ms`,
+          )
+        : DecoError.from(list.reason);
+    return [{ provider, code, detail: message, fix }];
+  });
+  const sandboxes = lists.flatMap((list) => (list.status === "fulfilled" ? list.value : []));
+  return { sandboxes, errors };
 }
 
 /** Runs get their terminal events before the sandbox goes; one that takes too long does not hold it. */

@@ -24,8 +24,11 @@ export interface SandboxProvider {
     context: EnsureContext,
     signal: AbortSignal,
   ): Promise<SandboxInfo>;
-  /** The sandboxes of this daemon's instance, running or not. */
-  list(signal: AbortSignal): Promise<SandboxInfo[]>;
+  /**
+   * The sandboxes of this daemon's instance, running or not. Those of an engine that does not answer,
+   * or not within `deadlineMs`, are `unknown` where they are known, else it throws.
+   */
+  list(signal: AbortSignal, o?: { deadlineMs?: number }): Promise<SandboxInfo[]>;
   /** Undefined only when it surely does not exist; "don't know" is status `unknown`. */
   inspect(handle: string, signal: AbortSignal): Promise<SandboxInfo | undefined>;
   /** Removes the sandbox with its disks and its run directory. Already gone is success. */

@@ -47,7 +47,22 @@ test("a sandbox is found whichever provider made it, also while another one is d
   await process.ensure("mine", {}, context, never);
   docker.down = new DecoError("docker_unavailable", "no answer");
   expect(await all.inspect("mine", never)).toMatchObject({ provider: "process" });
-  expect((await all.list(never)).map(({ handle }) => handle)).toEqual(["mine"]);
+  expect((await all.list(never)).sandboxes.map(({ handle }) => handle)).toEqual(["mine"]);
+});
+
+test("a list waits a second or so for an engine that hangs, and names it", async () => {
+  const { all, docker, process } = sandboxes();
+  await process.ensure("mine", {}, context, never);
+  docker.list = () => new Promise(() => undefined);
+  const started = performance.now();
+  const { sandboxes: found, errors } = await all.list(never);
+  expect(performance.now() - started).toBeLessThan(3_000);
+  expect(found.map(({ handle }) => handle)).toEqual(["mine"]);
+  expect(errors).toMatchObject([{ provider: "docker", code: "docker_unavailable" }]);
+  expect(errors[0]?.fix).not.toBe("");
+  const without = sandboxes({ seen: ["process"] });
+  without.docker.down = new DecoError("docker_unavailable", "no answer");
+  expect(await without.all.list(never)).toEqual({ sandboxes: [], errors: [] });
 });
 
 test("'there is none' is said only when every provider that may hold it has answered", async () => {

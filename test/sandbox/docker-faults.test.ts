@@ -239,6 +239,9 @@ describe.skipIf(!engineAnswers)("docker provider", () => {
     await door.set("stuck");
     expect(await provider.inspect("busy", signal)).toMatchObject({ status: "unknown" });
     expect(await provider.list(signal)).toMatchObject([{ handle: "busy", status: "unknown" }]);
+    const patient = make({ dockerHost: door.dockerHost });
+    const soon = patient.list(AbortSignal.timeout(2_000), { deadlineMs: 300 });
+    expect(await soon).toMatchObject([{ handle: "busy", status: "unknown" }]);
     await expect(provider.ensure("busy", {}, context, signal)).rejects.toMatchObject({
       code: "docker_unavailable",
     });

@@ -16,7 +16,7 @@ export function sandboxRoutes({ sandboxes }: SandboxRoutesOptions) {
   return new Hono<{ Bindings: ControlEnv }>()
     .get("/", async (c) => {
       const found = await sandboxes.list(c.req.raw.signal);
-      return c.json({ sandboxes: found.map(outside) });
+      return c.json({ sandboxes: found.sandboxes.map(outside), errors: found.errors });
     })
     .put("/:handle", async (c) => {
       const handle = parseHandle(c.req.param("handle"));

@@ -42,7 +42,7 @@ export function dockerProvider(options: DockerProviderOptions): SandboxProvider 
       works.run(handle, signal, (shared) =>
         ensureContainer(setup, { handle, spec, context }, shared),
       ),
-    list: (signal) => listContainers(setup, signal),
+    list: (signal, o) => listContainers(setup, signal, o?.deadlineMs),
     inspect: (handle, signal) => inspectContainer(setup, handle, signal),
     remove: (handle, signal) => removeContainer(setup, handle, signal),
     processesLeft: async (handle, signal) => {
@@ -98,7 +98,12 @@ function sandboxUid(): number {
   return own === 0 ? 1000 : own;
 }
 
-async function listContainers(setup: DockerSetup, signal: AbortSignal): Promise<SandboxInfo[]> {
+async function listContainers(
+  setup: DockerSetup,
+  signal: AbortSignal,
+  deadlineMs = 60_000,
+): Promise<SandboxInfo[]> {
+  const within = AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]);
   const { engine, instanceId, runRoot } = setup;
   const records = (await listRecords(runRoot)).filter((record) => record.provider === "docker");
   const unknown = () =>
@@ -108,12 +113,12 @@ async function listContainers(setup: DockerSetup, signal: AbortSignal): Promise<
     const found = await engine.call(
       "list containers",
       (docker, abortSignal) => docker.listContainers({ all: true, filters, abortSignal }),
-      { signal },
+      { signal: within },
     );
     const infos = await Promise.all(
       found.map(async ({ Labels }) => {
         const handle = Labels[LABELS.handle] ?? "";
-        const look = await lookUp(setup, handle, signal);
+        const look = await lookUp(setup, handle, within);
         return (
           look &&
           infoOf(
@@ -126,7 +131,9 @@ async function listContainers(setup: DockerSetup, signal: AbortSignal): Promise<
     return infos.filter((info) => info !== undefined);
   } catch (thrown) {
     signal.throwIfAborted();
-    if (DecoError.from(thrown).code !== "docker_unavailable" || records.length === 0) throw thrown;
+    const late = new DecoError("docker_unavailable", `no list within ${deadlineMs} ms`);
+    const error = within.aborted ? late : DecoError.from(thrown);
+    if (error.code !== "docker_unavailable" || records.length === 0) throw error;
     return unknown();
   }
 }
