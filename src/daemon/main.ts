@@ -131,10 +131,9 @@ function run(options: RunOptions): RunningDaemon {
     ready.reject(error ?? new DecoError("draining", "the daemon was closed before it was online"));
     const kept = await shutDown(options, error);
     await closing.close();
-    closed.resolve({
-      kept,
-      ...(error ? { exitCode: error.info.exit ?? 1, error } : { exitCode: 0 }),
-    });
+    const stays = kept.length === 0 ? {} : { kept };
+    const end = error ? { exitCode: error.info.exit ?? 1, error } : { exitCode: 0 };
+    closed.resolve({ ...end, ...stays });
   };
   link(options, stop.signal, ready.resolve)
     .then(
