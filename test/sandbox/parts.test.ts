@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { deferred } from "../../src/protocol/deferred.ts";
+import { missingWithoutRoot } from "../../src/sandbox/drivers/process/without-root.ts";
 import { ensureHarnessdBinary, harnessdSource } from "../../src/sandbox/harnessd-binary.ts";
 import { findBusybox } from "../../src/sandbox/images/busybox.ts";
 import { recipe } from "../../src/sandbox/images/recipes.ts";
@@ -164,4 +165,10 @@ describe.skipIf(process.platform !== "linux")("programs and images", () => {
     const result = await runCommand([path, "sh", "-c", "echo $((1 + 1))"], { signal, env: {} });
     expect(result).toEqual({ exitCode: 0, stdout: "2\n", stderr: "" });
   });
+});
+
+test("what a plain user lacks for a confined process is named exactly", async () => {
+  const missing = await missingWithoutRoot({ uid: 4_000_000, name: "nobody-of-that-name" });
+  expect(missing).toContain("a range of uids for nobody-of-that-name in /etc/subuid");
+  expect(missing.at(-1)).toContain("memory and pids");
 });

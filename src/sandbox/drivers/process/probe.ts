@@ -1,12 +1,13 @@
 import { randomBytes } from "node:crypto";
 import { chown, mkdir, mkdtemp, readFile, readlink, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { cgroupPids, makeCgroups, removeCgroups } from "./cgroups.ts";
 import check from "./check.sh" with { type: "text" };
 import { launch } from "./launch.ts";
 import { probeMark, sweepProbes } from "./probe-sweep.ts";
 import type { ProcessProviderOptions } from "./process-options.ts";
+import { missingWithoutRoot } from "./without-root.ts";
 
 /** What the probe found: confined, or why not. */
 export interface Confinement {
@@ -32,7 +33,7 @@ export async function probeProcess(
   signal: AbortSignal,
 ): Promise<Confinement> {
   const base = { arch: process.arch, transient: false };
-  const unable = unsupported();
+  const unable = await unsupported();
   if (unable !== undefined) return { ...base, confined: false, ...unable };
   try {
     const facts = await collect(
@@ -53,20 +54,34 @@ export async function probeProcess(
 
 const FIX = "Install Docker, or run the daemon as root on Linux with util-linux and cgroups.";
 
-function unsupported(): { reason: string; fix: string } | undefined {
+async function unsupported(): Promise<{ reason: string; fix: string } | undefined> {
   if (process.platform !== "linux") {
     return {
       reason: `no confinement is built for ${process.platform} yet`,
       fix: "Install Docker.",
     };
   }
-  if (process.getuid?.() !== 0) {
+  const uid = process.getuid?.() ?? 0;
+  if (uid !== 0) {
+    const missing = await missingWithoutRoot({ uid, name: userName(uid) });
+    const here = missing.length === 0 ? "" : ` (here also missing: ${missing.join("; ")})`;
     return {
-      reason: "confining needs root: a user without it can't limit memory and pids of a group",
-      fix: "Install Docker, or allow it unconfined with --allow-unconfined.",
+      reason:
+        "confining a process needs root: the launcher for a plain user, with a second uid and limits " +
+        `on the memory and pids of a group, is not built yet${here}`,
+      fix: "Install Docker, or run as root; --allow-unconfined does without walls.",
     };
   }
   return undefined;
+}
+
+/** Users of containers often stand in no passwd file, for which Node throws. */
+function userName(uid: number): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return String(uid);
+  }
 }
 
 async function collect({ instanceId }: ProcessProviderOptions, signal: AbortSignal) {
