@@ -136,6 +136,9 @@ async function recover(o: RunWorkOptions, error: DecoError): Promise<void> {
     const { data } = Agreed.safeParse(error.extensions);
     if (data !== undefined) runLog.agreeAt(runId, data.ackedSeq, data.ackedChain);
     runLog.dropUnagreed(runId);
+    // It never agreed to what this hub agreed on with somebody: it is another journal.
+    const { agreed } = o.store.runs.get(runId) ?? {};
+    if (data !== undefined && agreed && data.ackedSeq < agreed.linkSeq) giveUp(o, error);
   } else if (code === "run_not_found") {
     giveUp(o, error);
   } else {
@@ -181,7 +184,7 @@ async function chainBehind(
   }
 }
 
-/** The daemon's journal lost a run that it had accepted. */
+/** The daemon's journal lost a run that it had accepted, or is not the one that had it. */
 function giveUp({ runLog, runId, store }: RunWorkOptions, error: DecoError): void {
   const run = store.runs.get(runId);
   if (run === undefined || !run.accepted) return;

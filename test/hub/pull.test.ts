@@ -166,6 +166,26 @@ test("a line that breaks while the chain behind a gap is asked for leaves nothin
   await until(() => daemon.run("run_old").acked === 5);
 });
 
+test("a run that another journal tells otherwise from its start fails, instead of being pulled for ever", async () => {
+  await using fixture = await HubFixture.start();
+  const token = await fixture.token();
+  const daemon = await fixture.linked();
+  emitLines(daemon, "run_two", 2);
+  await daemon.beat({ runs: [{ runId: "run_two", attempt: 1, lastSeq: 2, status: "running" }] });
+  await until(() => daemon.run("run_two").acked === 2);
+  await daemon.cut();
+  // A copy of this laptop has begun the same run anew.
+  daemon.runs.delete("run_two");
+  for (const type of ["run.started", "tool.output.delta", "run.completed"]) {
+    daemon.emit("run_two", type, { output: "another" });
+  }
+  await daemon.dial();
+  await until(async () => (await fixture.run(token, "run_two"))["status"] === "failed");
+  const events = await fixture.events(token, "run_two");
+  expect(events.at(-1)).toMatchObject({ type: "run.failed", payload: { code: "chain_mismatch" } });
+  expect(events.map(({ seq }) => seq)).toEqual([1, 2, 3]);
+});
+
 test("a run whose whole log is gone ends as the daemon's ledger says", async () => {
   await using fixture = await HubFixture.start();
   const token = await fixture.token();
