@@ -177,15 +177,15 @@ describe("what comes back", () => {
   });
 
   test("a client that stops reading holds the service back", async () => {
-    let written = 0;
+    const sent = { bytes: 0 };
     const done = deferred();
     const { ask } = await setup({
       script: (response) => {
         response.writeHead(200, { "content-type": "text/event-stream" });
         const chunk = Buffer.alloc(64 * 1024, 97);
         const write = (): void => {
-          while (written < 256 * 1024 * 1024) {
-            written += chunk.length;
+          while (sent.bytes < 256 * 1024 * 1024) {
+            sent.bytes += chunk.length;
             if (response.write(chunk)) continue;
             response.once("drain", write);
             return;
@@ -197,11 +197,11 @@ describe("what comes back", () => {
     });
     const answer = await ask();
     let before = -1;
-    while (written === 0 || before !== written) {
-      before = written;
+    while (sent.bytes === 0 || before !== sent.bytes) {
+      before = sent.bytes;
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
-    expect(written).toBeLessThan(32 * 1024 * 1024);
+    expect(sent.bytes).toBeLessThan(32 * 1024 * 1024);
     await answer.body.cancel();
     await done.promise;
   });
