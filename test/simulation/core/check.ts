@@ -192,9 +192,10 @@ function checkEnd(
   wished: Wished | undefined,
   wrong: (what: string) => void,
 ): void {
-  if (status === "cancelled" && wished?.cancelled === false) wrong("cancelled by nobody");
+  // Behind a restore, whoever finds a run without an end ends it.
+  const asked = wished?.asked !== false || sim.restoredAt !== undefined;
+  if (status === "cancelled" && !asked) wrong("cancelled by nobody");
   if (status === script.end) return;
-  const asked = wished === undefined || wished.cancelled;
   if (status === "cancelled" && asked) return;
   const { code } = log.at(-1)?.event.payload ?? {};
   if (status === "failed" && mayFail(sim, String(code))) return;

@@ -50,7 +50,7 @@ export async function runSeed(
     const wishes = beUser(sim);
     beTroubled(sim);
     world.schedule(world.outside, sim.scenario.clearsAtMs, () => {
-      endForgotten(sim, wishes);
+      endForgotten(sim);
     });
     let settled = false;
     for (let until = world.beganAt + sim.scenario.clearsAtMs; !settled; ) {

@@ -221,7 +221,9 @@ export class Simulation {
 
   /** Whether the hub's log may lose lines again that readers have seen. */
   get mayRewrite(): boolean {
-    return this.restoredAt !== undefined || (this.weather.counts.line_forged ?? 0) > 0;
+    const { line_forged: forged = 0 } = this.weather.counts;
+    // With a twin, a run may have begun anew in another journal.
+    return this.restoredAt !== undefined || forged > 0 || this.laptops.length > 1;
   }
 
   /** Puts a backup in the place of the hub's store. */

@@ -9,10 +9,10 @@ import { type Simulation, USER } from "./simulation.ts";
 export interface Wished {
   readonly wish: Wish;
   runId: string | undefined;
+  /** A hub was asked for the run's end; it may have died before it said yes. */
+  asked: boolean;
   /** The hub has taken the cancel of a run that, to it, had not ended. */
   cancelled: boolean;
-  /** The hub took it so late that the run may have ended by itself on the laptop. */
-  cancelledAt: number | undefined;
   tries: number;
   reader: Reader | undefined;
 }
@@ -27,8 +27,8 @@ export function beUser(sim: Simulation): Wished[] {
     const wished: Wished = {
       wish,
       runId: undefined,
+      asked: false,
       cancelled: false,
-      cancelledAt: undefined,
       tries: 0,
       reader: undefined,
     };
@@ -83,10 +83,10 @@ function accepted(sim: Simulation, wished: Wished, runId: string): void {
  * A hub that was restored may have forgotten that a run shall end, or that it was the answer to a
  * wish: who finds a run that would never end, ends it.
  */
-export function endForgotten(sim: Simulation, wishes: readonly Wished[]): void {
+export function endForgotten(sim: Simulation): void {
   const { world, hubProgram } = sim;
   if (sim.restoredAt === undefined) return;
-  world.schedule(world.outside, 5000, () => endForgotten(sim, wishes));
+  world.schedule(world.outside, 5000, () => endForgotten(sim));
   if (hubProgram === undefined) return;
   world.schedule(hubProgram, 1, () => {
     if (sim.hub === undefined) return;
@@ -96,10 +96,8 @@ export function endForgotten(sim: Simulation, wishes: readonly Wished[]): void {
     )) {
       const run = store.runs.get(String(id));
       if (run === undefined || run.cancelRequested || isEnded(run.status)) continue;
-      const wished = wishes.find(({ runId }) => runId === run.runId);
       if (scriptOfRun(sim, run.runId)?.end !== "never") continue;
       sim.hub.dispatcher.cancel(run);
-      if (wished !== undefined) wished.cancelled = true;
     }
   });
 }
@@ -117,8 +115,8 @@ export function cancel(sim: Simulation, wished: Wished): void {
     if (run === undefined) return;
     sim.weather.count("cancel");
     world.trace(`cancel of ${runId}`);
+    wished.asked = true;
     sim.hub.dispatcher.cancel(run);
     wished.cancelled = true;
-    if (!isEnded(run.status)) wished.cancelledAt = world.now;
   });
 }
