@@ -223,7 +223,7 @@ describe("bad input, through the real tunnel to a real daemon", () => {
   );
 
   test("none of this made a sandbox or a run, and the daemon is well", async () => {
-    expect((await wire.call(get("/v1/sandboxes"))).json).toEqual({ sandboxes: [] });
+    expect((await wire.call(get("/v1/sandboxes"))).json).toEqual({ sandboxes: [], errors: [] });
     expect((await wire.call(get("/v1/runs"))).json).toEqual({ runs: [] });
     expect(await wire.send(get("/healthz"))).toMatchObject({ status: 200, json: { status: "ok" } });
   });
