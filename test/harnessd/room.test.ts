@@ -28,11 +28,14 @@ async function untilFull(harnessd: TestHarnessd, runId: string, atLeast: number)
   throw new Error("the log never filled");
 }
 
-/** Reads to the end, acknowledging as the daemon does; gives the output's bytes. */
+/**
+ * Reads to the end, acknowledging as the daemon does; gives the output's bytes. What is not yet
+ * acknowledged must be less than the log holds, else both wait for ever.
+ */
 async function readAndAck(
   harnessd: TestHarnessd,
   runId: string,
-  o: { ackEvery: number; look?: (seq: number) => Promise<void> } = { ackEvery: 4 },
+  o: { ackEvery: number; look?: (seq: number) => Promise<void> } = { ackEvery: 1 },
 ): Promise<{ bytes: number; last: string }> {
   let next = 0;
   let bytes = 0;
