@@ -110,7 +110,7 @@ describe("deco up, while it runs", () => {
     expect(handles).not.toEqual([]);
     expect((await deco(["sandbox", "rm", ...handles])).code).toBe(0);
     const after = await deco(["sandbox", "ls", "--json"]);
-    expect(JSON.parse(after.lines[0] ?? "")).toEqual({ sandboxes: [] });
+    expect(JSON.parse(after.lines[0] ?? "")).toEqual({ sandboxes: [], errors: [] });
   });
 
   test("SIGTERM drains and leaves with 143, and nothing is left behind", async () => {
