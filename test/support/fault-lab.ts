@@ -14,7 +14,7 @@ import {
 } from "../../src/sandbox/drivers/process/cgroups.ts";
 import { signalTo } from "../../src/sandbox/drivers/process/proc.ts";
 import { docker, isEnd, newHome, seqsOf, upTo } from "./e2e-lab.ts";
-import { RunReader } from "./fault-reader.ts";
+import { type ReaderOptions, RunReader } from "./fault-reader.ts";
 import { type FaultWire, faultWire } from "./fault-wire.ts";
 import { call } from "./hub-call.ts";
 import { leftovers, type Snapshot, takeSnapshot } from "./leftovers.ts";
@@ -146,7 +146,7 @@ export class FaultLab implements AsyncDisposable {
     expect(answer.status).toBe(202);
   }
 
-  read(runId: string, o: { url?: () => string; limitMs?: number } = {}): RunReader {
+  read(runId: string, o: Partial<ReaderOptions> = {}): RunReader {
     return new RunReader({ url: () => this.#url, token: this.token, runId, ...o });
   }
 

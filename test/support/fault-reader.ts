@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { httpRequest } from "../../src/net/http-request.ts";
 import { readSse } from "../../src/net/sse-read.ts";
 import { deferred } from "../../src/protocol/deferred.ts";
+import { DecoError } from "../../src/protocol/errors.ts";
 import { RunEvent } from "../../src/protocol/run-events.ts";
 import { isEnd } from "./e2e-lab.ts";
 
@@ -12,6 +13,8 @@ export interface ReaderOptions {
   readonly runId: string;
   /** Ends a reader whose run never ends. */
   readonly limitMs?: number;
+  /** Starts over when the hub takes back what was not agreed (PROTOCOL.md, section "Run events"). */
+  readonly mayBeTakenBack?: boolean;
 }
 
 /**
@@ -76,9 +79,18 @@ export class RunReader {
         await this.#readOnce(options, signal);
       } catch (error) {
         if (signal.aborted || error instanceof Disorder) throw error;
+        if (DecoError.from(error).code === "seq_ahead") this.#startOver(options);
       }
       await sleep(20, undefined, { signal });
     }
+  }
+
+  #startOver({ mayBeTakenBack }: ReaderOptions): void {
+    if (!mayBeTakenBack) throw new Disorder("the hub took back what it had shown");
+    this.events.length = 0;
+    this.raw.length = 0;
+    this.#output = "";
+    this.#lines = 0;
   }
 
   async #readOnce({ url, token, runId }: ReaderOptions, signal: AbortSignal): Promise<void> {

@@ -77,7 +77,9 @@ export class MemoryProvider implements SandboxProvider, AsyncDisposable {
 
   inspect(handle: string): Promise<SandboxInfo | undefined> {
     const info = this.sandboxes.get(handle)?.info;
-    return Promise.resolve(info && this.engineDown ? { ...info, status: "unknown" } : info);
+    // As the docker driver says it: an engine that does not answer knows neither id nor start.
+    const unknown = { status: "unknown", id: "", startedAt: "1970-01-01T00:00:00.000Z" } as const;
+    return Promise.resolve(info && this.engineDown ? { ...info, ...unknown } : info);
   }
 
   async remove(handle: string): Promise<void> {

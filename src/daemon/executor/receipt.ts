@@ -46,12 +46,13 @@ async function look(parts: ExecutorParts, live: LiveRun): Promise<Receipt> {
   const { provider, handle, sandbox } = live;
   const signal = AbortSignal.any([parts.leaving, AbortSignal.timeout(CALL_MS)]);
   const info = await provider.inspect(handle, signal);
+  // An engine that does not answer knows no id either: that is no other sandbox (LESSONS 27).
+  if (info?.status === "unknown") throw new Error("the engine does not know its state");
   const same = info?.id === sandbox?.id && info?.startedAt === sandbox?.startedAt;
   if (!info || info.status === "stopped" || (sandbox && !same)) {
     const detail = `sandbox ${handle} is not the one any more in which the run was started`;
     throw new LegError("sandbox", new DecoError("sandbox_lost", detail));
   }
-  if (info.status === "unknown") throw new Error("the engine does not know its state");
   return receiptOf(info, await countLeft(live, signal));
 }
 
