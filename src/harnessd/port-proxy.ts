@@ -7,6 +7,7 @@ import {
 } from "node:http";
 import { connect, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { HOP_BY_HOP } from "../protocol/hop-by-hop.ts";
 
 /** Where a request under `/v1/ports/{port}` goes: what stands behind the port, with its query. */
 interface Target {
@@ -20,17 +21,9 @@ const CALLERS_AUTHORIZATION = "x-forwarded-authorization";
 /** Marks our own refusals, so that the daemon tells them from what a server inside answered. */
 const REFUSAL = "x-harnessd-refusal";
 
-/** Headers that belong to one connection (RFC 9110, section 7.6.1), and those set anew here. */
-const HOP_BY_HOP = new Set([
-  "connection",
-  "keep-alive",
-  "proxy-connection",
-  "proxy-authenticate",
-  "proxy-authorization",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
+/** Headers that belong to one connection, and those set anew here. */
+const NOT_PASSED_ON: ReadonlySet<string> = new Set([
+  ...HOP_BY_HOP,
   "host",
   "authorization",
   CALLERS_AUTHORIZATION,
@@ -133,7 +126,7 @@ function forwardable(headers: IncomingHttpHeaders): OutgoingHttpHeaders {
   const named = (headers.connection ?? "").toLowerCase().split(/\s*,\s*/);
   const kept: OutgoingHttpHeaders = {};
   for (const [name, value] of Object.entries(headers)) {
-    if (value === undefined || HOP_BY_HOP.has(name) || named.includes(name)) continue;
+    if (value === undefined || NOT_PASSED_ON.has(name) || named.includes(name)) continue;
     kept[name] = value;
   }
   const callers = headers[CALLERS_AUTHORIZATION];

@@ -1,16 +1,7 @@
-/** RFC 9110, section 7.6.1: they belong to one connection and never pass through. */
-const HOP_BY_HOP = new Set([
-  "connection",
-  "keep-alive",
-  "proxy-connection",
-  "proxy-authenticate",
-  "proxy-authorization",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-  "expect",
-]);
+import { HOP_BY_HOP } from "../protocol/hop-by-hop.ts";
+
+/** The tunnel answers `Expect` itself. */
+const NOT_PASSED_ON: ReadonlySet<string> = new Set([...HOP_BY_HOP, "expect"]);
 
 export type HeaderList = readonly (readonly [name: string, value: string])[];
 
@@ -26,7 +17,7 @@ export function passingHeaders(
   const named = (all.get("connection") ?? "").toLowerCase().split(/\s*,\s*/);
   const list: [string, string][] = [];
   for (const [name, value] of all)
-    if (!HOP_BY_HOP.has(name) && !named.includes(name)) list.push([name, value]);
+    if (!NOT_PASSED_ON.has(name) && !named.includes(name)) list.push([name, value]);
   const protocol = all.get("upgrade");
   if (upgrade && protocol !== null) list.push(["connection", "Upgrade"], ["upgrade", protocol]);
   return list;

@@ -2,6 +2,7 @@ import type { Duplex } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { readAll } from "../../net/web-stream.ts";
 import { DecoError } from "../../protocol/errors.ts";
+import { HOP_BY_HOP } from "../../protocol/hop-by-hop.ts";
 import { type HarnessClient, harnessClient } from "../../sandbox/harness-client.ts";
 import type { HarnessEndpoint } from "../../sandbox/provider.ts";
 import type { ControlEnv } from "./control-env.ts";
@@ -14,17 +15,9 @@ export interface PortProxyOptions {
   readonly env: ControlEnv;
 }
 
-/** RFC 9110, 7.6.1, and what is between hub and daemon only. */
-const NOT_PASSED_ON = new Set([
-  "connection",
-  "keep-alive",
-  "proxy-authenticate",
-  "proxy-authorization",
-  "proxy-connection",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
+/** What belongs to one connection, and what is between hub and daemon only. */
+const NOT_PASSED_ON: ReadonlySet<string> = new Set([
+  ...HOP_BY_HOP,
   "host",
   "signature",
   "signature-input",
