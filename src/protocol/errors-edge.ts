@@ -83,7 +83,7 @@ export const EDGE_ERRORS = {
     exit: 4,
   }),
 
-  // Signatures (CONTRACT: the order in which they are checked)
+  // Signatures, in the order in which they are checked
   signature_missing: e(401, "The request is not signed", "Sign it as PROTOCOL.md says."),
   signature_invalid: e(401, "The signature is not valid", "Sign it as PROTOCOL.md says."),
   wrong_link: e(401, "Signed for another link", "Use this link's id and key."),
