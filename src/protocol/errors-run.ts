@@ -142,9 +142,14 @@ export const RUN_ERRORS = {
   journal_full: e(503, "The journal is full", "Free disk, or let the hub catch up.", {
     retryable: true,
   }),
-  storage_failed: e(503, "The disk refused a write", "Free disk space and check its permissions.", {
-    retryable: true,
-  }),
+  storage_failed: e(
+    503,
+    "A file can't be read or written",
+    "Free disk space and check its permissions.",
+    {
+      retryable: true,
+    },
+  ),
   timeout: e(504, "It took too long", "Try again; `deco doctor` names what is slow.", {
     retryable: true,
     exit: 8,

@@ -61,6 +61,8 @@ export function openDb(path: string, options: OpenDbOptions = {}): Db {
 }
 
 const SQLITE_BUSY = 5;
+/** SQLITE_CORRUPT and SQLITE_NOTADB: no free disk mends these. */
+const DAMAGED: ReadonlySet<number> = new Set([11, 26]);
 
 /** SQLite's primary result code of a failed call (19 is a broken constraint), else undefined. */
 export function sqliteCode(error: unknown): number | undefined {
@@ -196,6 +198,12 @@ function attempt<T>(path: string, fn: () => T): T {
   } catch (thrown) {
     if (thrown instanceof DecoError) throw thrown;
     const message = thrown instanceof Error ? thrown.message : String(thrown);
-    throw new DecoError("storage_failed", `${path}: ${message}`, { cause: thrown });
+    const broken = DAMAGED.has(sqliteCode(thrown) ?? 0);
+    throw new DecoError("storage_failed", `${path}: ${message}`, {
+      cause: thrown,
+      ...(broken
+        ? { fix: `Put a backup of ${path} in its place, or move it away to start empty.` }
+        : {}),
+    });
   }
 }

@@ -76,7 +76,9 @@ export const openDbPromises: Record<string, (dir: string) => Promise<void> | voi
   "what is no database, or damaged, is storage_failed": (dir) => {
     const path = join(dir, "a.db");
     writeFileSync(path, "certainly not a database file, just some words of text".repeat(100));
-    assert.equal(thrown(() => openDb(path)).code, "storage_failed");
+    const noDatabase = thrown(() => openDb(path));
+    assert.equal(noDatabase.code, "storage_failed");
+    assert.match(noDatabase.fix, /move it away/);
     assert.equal(thrown(() => openDb(join(dir, "none", "a.db"))).code, "storage_failed");
 
     const torn = join(dir, "torn.db");
