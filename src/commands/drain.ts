@@ -4,8 +4,27 @@ import type { CommandContext } from "./command.ts";
 
 const SAY_EVERY_MS = 10_000;
 
+/** Until a signal, which drains, or until the daemon ends by itself; gives the exit code. */
+export async function stayWithDaemon(
+  context: Pick<CommandContext, "out" | "signal">,
+  daemon: Pick<RunningDaemon, "drain" | "status" | "close" | "closed">,
+): Promise<number> {
+  const { signal } = context;
+  const stopped = new Promise<undefined>((resolve) => {
+    if (signal.aborted) resolve(undefined);
+    signal.addEventListener("abort", () => resolve(undefined), { once: true });
+  });
+  const end = await Promise.race([daemon.closed, stopped]);
+  if (end === undefined) {
+    await leaveDaemon(context, daemon);
+    return 0;
+  }
+  if (end.error) throw end.error;
+  return end.exitCode;
+}
+
 /** Drains, closes, and says in the last line what stays on this machine. */
-export async function leaveDaemon(
+async function leaveDaemon(
   context: Pick<CommandContext, "out">,
   daemon: Pick<RunningDaemon, "drain" | "status" | "close" | "closed">,
 ): Promise<void> {

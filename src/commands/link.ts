@@ -2,7 +2,7 @@ import type { SettingName } from "../daemon/config.ts";
 import { startDaemon } from "../daemon/main.ts";
 import { DecoError } from "../protocol/errors.ts";
 import type { Command } from "./command.ts";
-import { leaveDaemon } from "./drain.ts";
+import { stayWithDaemon } from "./drain.ts";
 import { createLog } from "./log.ts";
 import { settings } from "./settings.ts";
 
@@ -40,46 +40,14 @@ export function link(flags: LinkFlags): Command {
     };
     // Why it was never online is what `closed` says.
     sayOnline().catch(() => undefined);
-    const stopped = new Promise<undefined>((resolve) => {
-      if (signal.aborted) resolve(undefined);
-      signal.addEventListener("abort", () => resolve(undefined), { once: true });
-    });
-    const end = await Promise.race([daemon.closed, stopped]);
-    if (end === undefined) {
-      await leaveDaemon({ out }, daemon);
-      return 0;
-    }
-    if (end.error) throw end.error;
-    return end.exitCode;
+    return await stayWithDaemon({ out, signal }, daemon);
   };
 }
 
 /** Flags by the daemon's own names. */
 function settingsOf(flags: LinkFlags): { readonly [K in SettingName]?: unknown } {
-  const {
-    hub,
-    port,
-    maxRuns,
-    drainSeconds,
-    keepSandboxes,
-    name,
-    allowUnconfined,
-    insecure,
-    dockerHost,
-    logLevel,
-  } = flags;
-  const provider = flags.localSandboxProvider;
+  const { localSandboxProvider: provider, tunnel: kind, ...named } = flags;
   // commander sets `tunnel: true` when neither flag is given.
-  const tunnel = flags.tunnel === false ? false : typeof flags.tunnel === "string" || undefined;
-  const more = {
-    maxRuns,
-    drainSeconds,
-    keepSandboxes,
-    name,
-    allowUnconfined,
-    insecure,
-    dockerHost,
-    logLevel,
-  };
-  return { hub, port, tunnel, provider, ...more };
+  const tunnel = kind === false ? false : typeof kind === "string" || undefined;
+  return { ...named, tunnel, provider };
 }

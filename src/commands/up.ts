@@ -8,7 +8,7 @@ import { DecoError } from "../protocol/errors.ts";
 import type { HarnessName, ProviderName } from "../protocol/messages.ts";
 import { pageApp, signInFailedPage } from "../web/page-app.tsx";
 import type { Command, CommandContext } from "./command.ts";
-import { leaveDaemon } from "./drain.ts";
+import { stayWithDaemon } from "./drain.ts";
 import { leaveUpSession, localDaemon } from "./home.ts";
 import { HUB_PORT } from "./hub.ts";
 import { createLog } from "./log.ts";
@@ -141,7 +141,7 @@ interface Running {
 
 /** Prints where things are, then runs until a signal, or until the daemon ends by itself. */
 async function stay(context: CommandContext, { hub, daemon, config }: Running): Promise<number> {
-  const { out, signal } = context;
+  const { out } = context;
   const page = `${hub.url}/sign-in?code=${hub.loginCode(OWNER)}`;
   const { provider = null, providerReason } = daemon.status();
   out.event({ type: "up", page, url: hub.url, port: hub.port, provider, providerReason }, () =>
@@ -155,15 +155,5 @@ async function stay(context: CommandContext, { hub, daemon, config }: Running): 
       out.dim(`Ctrl-C leaves: runs get ${config.drainSeconds} s to end, threads keep their files`),
     ].join("\n"),
   );
-  const stopped = new Promise<void>((resolve) => {
-    if (signal.aborted) resolve();
-    signal.addEventListener("abort", () => resolve(), { once: true });
-  });
-  const end = await Promise.race([daemon.closed, stopped]);
-  if (end !== undefined) {
-    if (end.error) throw end.error;
-    return end.exitCode;
-  }
-  await leaveDaemon(context, daemon);
-  return 0;
+  return await stayWithDaemon(context, daemon);
 }
