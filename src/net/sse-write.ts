@@ -33,15 +33,9 @@ function sseBody(options: SseResponseOptions): ReadableStream<Uint8Array> {
   const { signal, pingMs = 15_000 } = options;
   let next: Promise<Happening> | undefined;
   const leave = () => {
-    settled();
     // Not awaited: a generator that waits for an event ends its `return` with that wait.
     source.return?.()?.catch(() => undefined);
   };
-  const abort = deferred<Happening>();
-  const onAbort = () => abort.resolve({ type: "aborted" });
-  const settled = () => signal.removeEventListener("abort", onAbort);
-  if (signal.aborted) onAbort();
-  else signal.addEventListener("abort", onAbort, { once: true });
   return new ReadableStream<Uint8Array>(
     {
       start: (controller) => controller.enqueue(encoder.encode(": open\n\n")),
@@ -50,7 +44,7 @@ function sseBody(options: SseResponseOptions): ReadableStream<Uint8Array> {
           ({ done, value }): Happening => (done ? { type: "end" } : { type: "event", value }),
           (error: unknown): Happening => ({ type: "failed", error }),
         );
-        const happening = await firstOf([abort.promise, next], pingMs);
+        const happening = await firstOf({ next, signal, pingMs });
         switch (happening.type) {
           case "ping":
             controller.enqueue(encoder.encode(": ping\n\n"));
@@ -60,7 +54,6 @@ function sseBody(options: SseResponseOptions): ReadableStream<Uint8Array> {
             controller.enqueue(encoder.encode(encodeSse(happening.value)));
             return;
           case "failed":
-            settled();
             controller.error(happening.error);
             return;
           case "aborted":
@@ -68,7 +61,6 @@ function sseBody(options: SseResponseOptions): ReadableStream<Uint8Array> {
             controller.close();
             return;
           case "end":
-            settled();
             controller.close();
             return;
         }
@@ -84,14 +76,25 @@ type Happening =
   | { readonly type: "ping" | "aborted" | "end" }
   | { readonly type: "failed"; readonly error: unknown };
 
-async function firstOf(waits: readonly Promise<Happening>[], pingMs: number): Promise<Happening> {
-  let timer: NodeJS.Timeout | undefined;
-  const ping = new Promise<Happening>((resolve) => {
-    timer = setTimeout(resolve, pingMs, { type: "ping" });
-  });
+/**
+ * Waits for the next event (`next` does not reject), an abort or the time for a ping. All that it
+ * waits with ends with it: a race against a promise of the whole stream would keep every event.
+ */
+async function firstOf(o: {
+  readonly next: Promise<Happening>;
+  readonly signal: AbortSignal;
+  readonly pingMs: number;
+}): Promise<Happening> {
+  const first = deferred<Happening>();
+  const onAbort = () => first.resolve({ type: "aborted" });
+  const timer = setTimeout(() => first.resolve({ type: "ping" }), o.pingMs);
+  if (o.signal.aborted) onAbort();
+  else o.signal.addEventListener("abort", onAbort, { once: true });
+  void o.next.then(first.resolve);
   try {
-    return await Promise.race([...waits, ping]);
+    return await first.promise;
   } finally {
     clearTimeout(timer);
+    o.signal.removeEventListener("abort", onAbort);
   }
 }
