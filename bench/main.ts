@@ -1,9 +1,11 @@
-import { cpus, totalmem } from "node:os";
+import { cpus, loadavg, totalmem } from "node:os";
+import { writeSection } from "./report.ts";
 import type { BenchResult } from "./result.ts";
 import { runProgram } from "./run-program.ts";
 
 /**
- * `npm run bench -- NAME [--json]`: one bench, or `all` (which rewrites docs/benchmarks.md).
+ * `npm run bench -- NAME [--json] [--write]`: one bench, or `all`. `--write` puts its section into
+ * docs/benchmarks.md, which `all` does for each of its own.
  * Ratios are ours / rival, both measured interleaved in this one run.
  */
 const BENCHES: Readonly<Record<string, () => Promise<BenchResult[]>>> = {
@@ -14,6 +16,18 @@ const BENCHES: Readonly<Record<string, () => Promise<BenchResult[]>>> = {
   sandbox: () => runProgram("sandbox", "bun"),
   hub: () => runProgram("hub", "bun"),
   daemon: () => runProgram("daemon", "bun"),
+  journal: async () => [
+    ...(await runProgram("journal", "bun")),
+    ...(await runProgram("journal", "node")),
+  ],
+};
+
+/** Too long for `all`. */
+const LONG_BENCHES: typeof BENCHES = {
+  "long-run": async () => [
+    ...(await runProgram("long-run", "bun", ["bun"])),
+    ...(await runProgram("long-run", "bun", ["node"])),
+  ],
 };
 
 const machine = `${process.platform}/${process.arch}, ${cpus().length} cores (${cpus()[0]?.model.trim()}), ${Math.round(totalmem() / 2 ** 30)} GiB`;
@@ -22,21 +36,29 @@ async function main(argv: readonly string[]): Promise<number> {
   const name = argv.find((argument) => !argument.startsWith("-"));
   const json = argv.includes("--json");
   if (name === "all") {
-    const { writeReport } = await import("./report.ts");
-    const results: Record<string, BenchResult[]> = {};
-    for (const [key, bench] of Object.entries(BENCHES)) results[key] = await bench();
-    await writeReport(machine, results);
+    for (const [key, bench] of Object.entries(BENCHES)) await measureAndWrite(key, bench);
     return 0;
   }
-  const bench = name === undefined ? undefined : BENCHES[name];
+  const known = { ...BENCHES, ...LONG_BENCHES };
+  const bench = name === undefined ? undefined : known[name];
   if (name === undefined || bench === undefined) {
-    console.error(`usage: npm run bench -- ${Object.keys(BENCHES).join("|")}|all [--json]`);
+    console.error(`usage: npm run bench -- ${Object.keys(known).join("|")}|all [--json] [--write]`);
     return 2;
   }
-  const results = await bench();
+  const results = argv.includes("--write") ? await measureAndWrite(name, bench) : await bench();
   if (json) console.log(JSON.stringify({ bench: name, machine, results }));
   else for (const result of results) console.log(formatResult(result));
   return 0;
+}
+
+async function measureAndWrite(
+  name: string,
+  bench: () => Promise<BenchResult[]>,
+): Promise<BenchResult[]> {
+  const load = loadavg()[0] ?? 0;
+  const results = await bench();
+  await writeSection({ name, machine, load, results });
+  return results;
 }
 
 function formatResult({

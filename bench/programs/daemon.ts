@@ -7,6 +7,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
 import { openHubKeys } from "../../src/hub/keys.ts";
 import { startDeco } from "../../test/support/run-deco.ts";
+import { rssMib } from "../proc-rss.ts";
 import type { BenchResult } from "../result.ts";
 
 /** What an idle daemon costs: memory, and CPU over half a minute of heartbeats. */
@@ -46,11 +47,6 @@ async function measure(runtime: "bun" | "node"): Promise<BenchResult[]> {
   } finally {
     await rm(dir, { recursive: true, force: true });
   }
-}
-
-function rssMib(pid: number): number {
-  const kib = /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
-  return Number(kib) / 1024;
 }
 
 /** User and system time, fields 14 and 15 of proc(5) stat, counted behind the name. */
