@@ -13,8 +13,12 @@ const { values } = parseArgs({
     /** Puts bugs in; each has to be caught within `--seeds`. */
     mutations: { type: "boolean", default: false },
     "keep-going": { type: "boolean", default: false },
+    /** Programs that share the seeds, 1,000 at a time each. */
+    workers: { type: "string", default: "1" },
   },
 });
+
+if (Number(values.workers) > 1) process.exit(await shared());
 
 redirectImports();
 // Loaded only now: the product's modules come through the loader.
@@ -32,3 +36,17 @@ process.exitCode = values.mutations
         stopAtFailure: !values["keep-going"],
       })
     : await runOne({ seed: Number(values.seed), eventsPerSeed, trace: values.trace });
+
+async function shared(): Promise<number> {
+  const { runInWorkers } = await import("./core/workers.ts");
+  const summary = await runInWorkers({
+    from: Number(values.from),
+    seeds: Number(values.seeds),
+    eventsPerSeed: Number(values.events),
+    keepGoing: values["keep-going"],
+    workers: Number(values.workers),
+    onTrouble: (text) => process.stderr.write(text),
+  });
+  process.stdout.write(`${JSON.stringify(summary)}\n`);
+  return summary.failed > 0 ? 1 : 0;
+}

@@ -51,6 +51,24 @@ function replaceTimers(): void {
     }, ms);
     return controller.signal;
   };
+  AbortSignal.any = anyOf;
+}
+
+/**
+ * The runtime keeps a signal of its own `any` alive, and through its listeners the whole world, for
+ * as long as a source lives that nobody aborts: in a world that ends where it stands, for ever.
+ */
+function anyOf(sources: Iterable<AbortSignal>): AbortSignal {
+  const all = [...sources];
+  const either = new AbortController();
+  const aborted = all.find((source) => source.aborted);
+  if (aborted !== undefined) either.abort(aborted.reason);
+  else for (const source of all) follow(source, either);
+  return either.signal;
+}
+
+function follow(source: AbortSignal, either: AbortController): void {
+  source.addEventListener("abort", () => either.abort(source.reason), { once: true });
 }
 
 function isTimer(value: unknown): value is FakeTimer {
