@@ -14,7 +14,9 @@ import {
 } from "../../src/sandbox/drivers/process/cgroups.ts";
 import { signalTo } from "../../src/sandbox/drivers/process/proc.ts";
 import { docker, isEnd, newHome, seqsOf, upTo } from "./e2e-lab.ts";
+import { expectLogged, printedLogs } from "./fault-logs.ts";
 import { type ReaderOptions, RunReader } from "./fault-reader.ts";
+import { firstDifference, numbered } from "./fault-text.ts";
 import { type FaultWire, faultWire } from "./fault-wire.ts";
 import { call } from "./hub-call.ts";
 import { leftovers, type Snapshot, takeSnapshot } from "./leftovers.ts";
@@ -151,12 +153,13 @@ export class FaultLab implements AsyncDisposable {
   }
 
   /** What `deco runs logs ID` prints. */
-  async logs(runId: string): Promise<string> {
-    const env = { DECO_TOKEN: this.token, DECO_HUB: this.#url };
-    const { home } = this;
-    const { code, stdout } = await runDeco(["runs", "logs", runId, "--json"], { home, env });
-    expect(code).toBe(0);
-    return stdout;
+  logs(runId: string): Promise<string> {
+    return printedLogs(this, runId);
+  }
+
+  /** What `deco runs logs` prints is what the reader was given, byte for byte. */
+  expectLogged(reader: RunReader): Promise<void> {
+    return expectLogged(this, reader);
   }
 
   /**
@@ -173,12 +176,7 @@ export class FaultLab implements AsyncDisposable {
     const again = this.read(runId, { limitMs: 30_000 });
     await again.ended;
     expect(again.raw).toEqual(raw);
-    expect(await this.#logged(runId)).toEqual(upTo(events.length));
-  }
-
-  async #logged(runId: string): Promise<number[]> {
-    const lines = (await this.logs(runId)).split("\n").filter((line) => line !== "");
-    return lines.map((line) => z.looseObject({ seq: z.int() }).parse(JSON.parse(line)).seq);
+    await this.expectLogged(reader);
   }
 
   /** Of the home's daemon, and of its copies: they share the instance. */
@@ -227,24 +225,4 @@ async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   child.kill(signal);
   await once(child, "exit");
-}
-
-/** Prints `line 1` to `line N`; rests after every `each` of them. */
-export function counting(lines: number, each: number, restSeconds: number): string {
-  return `i=1; while [ $i -le ${lines} ]; do echo line $i; [ $((i % ${each})) = 0 ] && sleep ${restSeconds}; i=$((i+1)); done; exit 0`;
-}
-
-export function numbered(lines: number): string {
-  return upTo(lines)
-    .map((line) => `line ${line}\n`)
-    .join("");
-}
-
-/** Where two texts part, in words that fit on a screen; undefined when they are the same. */
-export function firstDifference(found: string, expected: string): string | undefined {
-  if (found === expected) return undefined;
-  let at = 0;
-  while (found[at] === expected[at] && at < expected.length) at += 1;
-  const around = (text: string) => JSON.stringify(text.slice(Math.max(0, at - 20), at + 40));
-  return `at ${at} of ${expected.length}: ${around(found)} instead of ${around(expected)}`;
 }

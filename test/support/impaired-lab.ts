@@ -9,8 +9,9 @@ import { resolvePaths } from "../../src/daemon/paths.ts";
 import { openHubKeys } from "../../src/hub/keys.ts";
 import { httpRequest } from "../../src/net/http-request.ts";
 import { isEnd, newHome, seqsOf, upTo } from "./e2e-lab.ts";
-import { firstDifference, numbered } from "./fault-lab.ts";
+import { expectLogged } from "./fault-logs.ts";
 import { RunReader } from "./fault-reader.ts";
+import { firstDifference, numbered } from "./fault-text.ts";
 import { call } from "./hub-call.ts";
 import { TalkingChild } from "./impaired-child.ts";
 import { ImpairedPath } from "./impaired-path.ts";
@@ -113,6 +114,12 @@ export class ImpairedLab implements AsyncDisposable {
     const again = this.#reader(events[0]?.runId ?? "");
     await again.ended;
     expect(again.raw).toEqual(raw);
+    await this.expectLogged(reader);
+  }
+
+  /** What `deco runs logs` prints is what the reader was given, byte for byte. */
+  expectLogged(reader: RunReader): Promise<void> {
+    return expectLogged(this, reader);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -124,7 +131,7 @@ export class ImpairedLab implements AsyncDisposable {
   }
 
   #reader(runId: string): RunReader {
-    return new RunReader({ url: () => this.url, token: this.token, runId, limitMs: 120_000 });
+    return new RunReader({ url: () => this.url, token: this.token, runId, limitMs: 600_000 });
   }
 }
 

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { isSoak, report } from "../../support/fault-chance.ts";
-import { counting } from "../../support/fault-lab.ts";
+import { isSoak, report, summary } from "../../support/fault-chance.ts";
 import type { RunReader } from "../../support/fault-reader.ts";
+import { counting } from "../../support/fault-text.ts";
 import { ImpairedLab } from "../../support/impaired-lab.ts";
 import { isSuiteSkipped, namespacesLeft, noNetworksBecause } from "../../support/net-namespace.ts";
 
@@ -29,6 +29,14 @@ describe.skipIf(isSuiteSkipped("bad-network", noNetworksBecause(), fix))("a bad 
     await lab.expectWhole(reader, LINES);
     const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
     report(`bad-network, ${what}: ${LINES} lines, ${reader.events.length} events in ${seconds} s`);
+    const { length: events } = reader.events;
+    summary({
+      promise: `bad network: ${what}`,
+      provider: "process",
+      faults: 1,
+      events,
+      more: { seconds },
+    });
   };
   const plainTcp = async (bytes: number) => {
     const { rttMs, bytesPerSecond } = await lab.path.probe(bytes);
@@ -50,6 +58,7 @@ describe.skipIf(isSuiteSkipped("bad-network", noNetworksBecause(), fix))("a bad 
       await large.ended;
       expect(large.output.length).toBe(megabytes * MB + 1);
       expect(large.last?.type).toBe("run.completed");
+      await lab.expectLogged(large);
       const seconds = (performance.now() - startedAt) / 1000;
       report(
         `bad-network, ${megabytes} MB of output over 1 MB/s beside it: ${seconds.toFixed(1)} s`,

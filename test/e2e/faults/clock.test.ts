@@ -8,7 +8,8 @@ import { z } from "zod";
 import { resolvePaths } from "../../../src/daemon/paths.ts";
 import { httpRequest } from "../../../src/net/http-request.ts";
 import { type Lab, newHome, outputOf, startLab } from "../../support/e2e-lab.ts";
-import { isSoak, report } from "../../support/fault-chance.ts";
+import { isSoak, summary } from "../../support/fault-chance.ts";
+import { printedLogs } from "../../support/fault-logs.ts";
 import { TalkingChild } from "../../support/impaired-child.ts";
 import { moodyProxy, type ProxyMood } from "../../support/impaired-proxy.ts";
 import { isSuiteSkipped } from "../../support/net-namespace.ts";
@@ -87,6 +88,9 @@ describe.skipIf(skipClock)("a laptop whose clock is wrong", () => {
   }
 });
 
+const tell = (what: string, saidMs: number, back: number) =>
+  summary({ promise: `${what}: back`, faults: 1, times: [back], more: { saidMs } });
+
 const skipHub = isSuiteSkipped("a hub gone wrong", noRoot, "run as root");
 describe.skipIf(skipHub)(
   "a hub that can't be had says why in status, and is back by itself",
@@ -95,6 +99,9 @@ describe.skipIf(skipHub)(
     let home: string;
     let daemon: TalkingChild;
     let proxy: Awaited<ReturnType<typeof moodyProxy>>;
+    let witness: { readonly runId: string; readonly logs: string };
+    const logs = (runId: string) =>
+      printedLogs({ home: lab.home, url: lab.hub.url, token: lab.token }, runId);
     const hosts = () => join(home, "hosts");
     const setName = (known: boolean) =>
       writeFile(hosts(), `127.0.0.1 localhost\n${known ? `127.0.0.1 ${HUB_NAME}\n` : ""}`);
@@ -119,6 +126,10 @@ describe.skipIf(skipHub)(
         { DECO_HOME: home, DECO_TOKEN_FILE: tokenFile(), DECO_SERVICE: "1", TMPDIR: home },
       );
       await daemon.until(/"link\.online"/);
+      const [first] = await lab.run({ harness: "shell", prompt: "echo before" });
+      const { runId = "" } = first ?? {};
+      witness = { runId, logs: await logs(runId) };
+      expect(witness.logs).toContain("before");
     }, 60_000);
     afterAll(async () => {
       await daemon?.end();
@@ -134,10 +145,11 @@ describe.skipIf(skipHub)(
       expect(down.status.error?.fix).toMatch(/./);
       proxy.become("pass", { cut: false });
       const back = await untilStatus(home, 30_000, isOnline);
-      report(`link life, ${what}: said after ${down.ms} ms, back after ${back.ms} ms`);
+      tell(what, down.ms, back.ms);
       expect(daemon.hasEnded).toBe(false);
       const events = await lab.run({ harness: "shell", prompt: "echo back" });
       expect(outputOf(events)).toBe("back\n");
+      expect(await logs(witness.runId)).toBe(witness.logs);
     };
 
     test("behind a proxy that answers 502 with a page", async () => {
@@ -158,9 +170,8 @@ describe.skipIf(skipHub)(
       );
       await setName(true);
       const back = await untilStatus(home, 40_000, isOnline);
-      report(
-        `link life, DNS gone: said after ${down.ms} ms, back after ${back.ms} ms (${trouble(down.status)})`,
-      );
+      tell(`DNS gone (${trouble(down.status)})`, down.ms, back.ms);
+      expect(await logs(witness.runId)).toBe(witness.logs);
     }, 90_000);
 
     test("behind a 401 page: unauthorised, with a time for the next try; at once when the login is new", async () => {
@@ -172,9 +183,8 @@ describe.skipIf(skipHub)(
       proxy.become("pass", { cut: false });
       if (!isSoak) await writeFile(tokenFile(), `${lab.token}\n`);
       const back = await untilStatus(home, 310_000, isOnline);
-      report(
-        `link life, 401 pages: said after ${down.ms} ms, back after ${back.ms} ms${isSoak ? "" : " (a new login)"}`,
-      );
+      tell(`401 pages${isSoak ? "" : ", a new login"}`, down.ms, back.ms);
+      expect(await logs(witness.runId)).toBe(witness.logs);
     }, 400_000);
   },
 );

@@ -5,18 +5,20 @@ import {
   between,
   chanceOf,
   isSoak,
-  percentiles,
-  report,
+  quantile,
   seedOf,
+  summary,
 } from "../../support/fault-chance.ts";
 import { daemonMessage } from "../../support/fault-frames.ts";
-import { counting, FaultLab } from "../../support/fault-lab.ts";
+import { FaultLab } from "../../support/fault-lab.ts";
 import type { RunReader } from "../../support/fault-reader.ts";
+import { counting } from "../../support/fault-text.ts";
 import { type Fault, type Rule, shortWire } from "../../support/fault-wire.ts";
 
 const hasDocker = await dockerAnswers();
-const LIMIT_MS = 300_000;
-const REPEATS = isSoak ? 10 : 1;
+const LIMIT_MS = isSoak ? 900_000 : 300_000;
+const FORM = { process: isSoak ? 10 : 1, docker: isSoak ? 3 : 1 } as const;
+const BACK_P95_MS = 30_000;
 const LINES = 250;
 
 const chance = chanceOf(seedOf("cut-tunnel"));
@@ -81,6 +83,7 @@ function answerLost(path: RegExp): Rule {
 }
 
 for (const provider of ["process", "docker"] as const) {
+  const repeats = FORM[provider];
   const skipped = provider === "docker" && isSkipped("Docker engine", hasDocker);
   describe.skipIf(skipped)(`the line to the hub breaks, runs in ${provider}`, () => {
     let lab: FaultLab;
@@ -122,7 +125,7 @@ for (const provider of ["process", "docker"] as const) {
       test(
         `${where}: the run is whole`,
         async () => {
-          for (let repeat = 0; repeat < REPEATS; repeat += 1) {
+          for (let repeat = 0; repeat < repeats; repeat += 1) {
             const reader = lab.read(await lab.dispatch(provider, counting(LINES, 5, 0.02)));
             await reader.until(() => reader.lines >= 5);
             await cutOnce(rule());
@@ -136,10 +139,11 @@ for (const provider of ["process", "docker"] as const) {
     inLongForm(
       "in the handshake, at any byte of request and answer: dialled again until it stands",
       async () => {
+        let brokenHandshakes = 0;
         const reader = lab.read(await lab.dispatch(provider, counting(LINES, 5, 0.02)));
         await reader.until(() => reader.lines >= 5);
         for (const direction of ["up", "down"] as const) {
-          for (let repeat = 0; repeat < 2 * REPEATS; repeat += 1) {
+          for (let repeat = 0; repeat < 2 * repeats; repeat += 1) {
             const broken = lab.wire.arm((passing) =>
               passing.kind === "head" && passing.direction === direction
                 ? { pass: passing.bytes.subarray(0, between(chance, 0, passing.bytes.length)) }
@@ -147,9 +151,13 @@ for (const provider of ["process", "docker"] as const) {
             );
             lab.wire.cut();
             await broken;
+            brokenHandshakes += 1;
           }
         }
         await whole(reader);
+        const promise = "handshake cut";
+        const { length: events } = reader.events;
+        summary({ promise, provider, faults: brokenHandshakes, events });
       },
       LIMIT_MS,
     );
@@ -157,7 +165,7 @@ for (const provider of ["process", "docker"] as const) {
     test(
       "right behind a dispatch, before its 202: it runs once",
       async () => {
-        for (let repeat = 0; repeat < 2 * REPEATS; repeat += 1) {
+        for (let repeat = 0; repeat < 2 * repeats; repeat += 1) {
           const cut = cutOnce(answerLost(/^\/v1\/runs$/));
           const reader = lab.read(await lab.dispatch(provider, counting(LINES, 50, 0.02)));
           await cut;
@@ -178,7 +186,8 @@ for (const provider of ["process", "docker"] as const) {
         const goneAt = performance.now();
         await lab.wire.nextTunnel();
         const foundMs = performance.now() - goneAt;
-        report(`half-open line, ${provider}: a new tunnel after ${Math.round(foundMs)} ms`);
+        const promise = "half-open line: the next tunnel stands";
+        summary({ promise, provider, faults: 1, times: [foundMs] });
         expect(foundMs).toBeLessThan(30_000);
         await whole(reader);
       },
@@ -187,8 +196,9 @@ for (const provider of ["process", "docker"] as const) {
 
     test("`deco runs logs` of a run from before all of that: the same bytes", async () => {
       expect(await lab.logs(witness.runId)).toBe(witness.logs);
-      report(`cut-tunnel ${provider}: ${back.length} cuts, ${checked} events, lost 0, doubled 0`);
-      report(`tunnel back after a cut, ${provider}: ${percentiles(back)}`);
+      const promise = "cut tunnel: the next one stands";
+      summary({ promise, provider, faults: back.length, events: checked, times: back });
+      expect(quantile(back, 0.95)).toBeLessThan(BACK_P95_MS);
     }, 30_000);
 
     inLongForm(
@@ -204,6 +214,9 @@ for (const provider of ["process", "docker"] as const) {
         await Promise.all([reader.ended, cutting.ended]);
         expect(short.cuts()).toBeGreaterThan(3);
         expect(cutting.raw).toEqual(reader.raw);
+        const promise = "a client's own line cut";
+        const { length: events } = cutting.events;
+        summary({ promise, provider, faults: short.cuts(), events });
       },
       LIMIT_MS,
     );

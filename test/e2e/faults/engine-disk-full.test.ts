@@ -13,9 +13,10 @@ import {
   unmounted,
 } from "../../support/e2e-engine.ts";
 import { isEnd, type Lab, outputOf, seqsOf, startLab, upTo } from "../../support/e2e-lab.ts";
-import { report } from "../../support/fault-chance.ts";
-import { counting, firstDifference, numbered } from "../../support/fault-lab.ts";
+import { report, summary } from "../../support/fault-chance.ts";
+import { expectLogged } from "../../support/fault-logs.ts";
 import { RunReader } from "../../support/fault-reader.ts";
+import { counting, firstDifference, numbered } from "../../support/fault-text.ts";
 import { isSuiteSkipped } from "../../support/net-namespace.ts";
 
 const LIMIT_MS = 120_000;
@@ -38,6 +39,9 @@ async function healthy(lab: Lab): Promise<void> {
 function readerOf(lab: Lab, runId: string): RunReader {
   return new RunReader({ url: () => lab.hub.url, token: lab.token, runId, limitMs: LIMIT_MS });
 }
+
+const logged = ({ home, hub, token }: Lab, reader: RunReader) =>
+  expectLogged({ home, url: hub.url, token }, reader);
 
 /** Contiguous, one end, and what came is the beginning of what was to come. */
 function expectInOrder({ events, output }: RunReader): void {
@@ -73,9 +77,11 @@ describe.skipIf(skipEngine)("an engine whose disk is full", () => {
       const reader = readerOf(lab, await lab.dispatch({ ...run, prompt }));
       await reader.ended;
       expectInOrder(reader);
+      await logged(lab, reader);
       await healthy(lab);
       const { type, payload } = reader.last ?? {};
-      report(`engine's disk full by the run: ${type} behind ${reader.lines} lines`);
+      const promise = `engine's disk full by the run: ${type}`;
+      summary({ promise, provider: "docker", faults: 1, events: reader.events.length });
       if (type === "run.completed") {
         expect(reader.output).toStartWith("No space left on device\n");
         expect(
@@ -187,7 +193,10 @@ describe.skipIf(skipHome)("a daemon whose disk is full", () => {
       await rm(ballast());
       await reader.ended;
       expectInOrder(reader);
+      await logged(lab, reader);
       const { type, payload } = reader.last ?? {};
+      const promise = `daemon's disk full in mid-run: ${type}`;
+      summary({ promise, provider: "process", faults: 1, events: reader.events.length });
       const ms = Math.round(performance.now() - fullAt);
       report(
         `daemon's disk full: ${told} lines told, ${type} behind ${reader.lines} lines, ${ms} ms; ${JSON.stringify(payload).slice(0, 300)}`,
@@ -218,6 +227,7 @@ describe.skipIf(skipHome)("a daemon whose disk is full", () => {
       await healthy(lab);
       await rm(ballast());
       await reader.ended;
+      await logged(lab, reader);
       report(
         `daemon's disk full, a dispatch: ${String(over)}, then ${reader.last?.type} ${JSON.stringify(reader.last?.payload).slice(0, 200)}`,
       );

@@ -2,9 +2,10 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { httpRequest } from "../../../src/net/http-request.ts";
 import { canOwnEngine, type OwnEngine, ownEngine } from "../../support/e2e-engine.ts";
 import { isEnd, type Lab, outputOf, seqsOf, startLab, upTo } from "../../support/e2e-lab.ts";
-import { isSoak, report } from "../../support/fault-chance.ts";
-import { counting, firstDifference, numbered } from "../../support/fault-lab.ts";
+import { isSoak, report, summary } from "../../support/fault-chance.ts";
+import { expectLogged, printedLogs } from "../../support/fault-logs.ts";
 import { RunReader } from "../../support/fault-reader.ts";
+import { counting, firstDifference, numbered } from "../../support/fault-text.ts";
 import { isSuiteSkipped } from "../../support/net-namespace.ts";
 
 /** A run that is to survive is short; one that dies with its container must not end before. */
@@ -20,12 +21,18 @@ for (const liveRestore of [true, false]) {
   describe.skipIf(isSuiteSkipped("engine-restart", why, fix))(`an engine that ${kept}`, () => {
     let engine: OwnEngine;
     let lab: Lab;
+    let witness: { readonly runId: string; readonly logs: string };
+    const from = () => ({ home: lab.home, url: lab.hub.url, token: lab.token });
 
     beforeAll(async () => {
       engine = await ownEngine({ liveRestore });
       lab = await startLab();
       const docker = ["--docker-host", engine.host, "--local-sandbox-provider", "docker"];
       await lab.link({ args: docker });
+      const prompt = counting(20, 20, 0);
+      const runId = await lab.dispatch({ harness: "shell", prompt, sandbox: SANDBOX });
+      await new RunReader({ url: () => lab.hub.url, token: lab.token, runId }).ended;
+      witness = { runId, logs: await printedLogs(from(), runId) };
     }, 90_000);
     afterAll(async () => {
       await lab?.[Symbol.asyncDispose]();
@@ -73,7 +80,11 @@ for (const liveRestore of [true, false]) {
           expect(seqsOf(events)).toEqual(upTo(events.length));
           expect(events.filter(isEnd)).toHaveLength(1);
           expect(output.length).toBeGreaterThanOrEqual(seen);
+          await expectLogged(from(), reader);
           const end = reader.last;
+          const promise = `dockerd ${way === "stop" ? "restarted" : "killed"}, ${kept}: ${end?.type}`;
+          const more = { awayMs: downMs, slowestAnswerMs: Math.round(slowest) };
+          summary({ promise, provider: "docker", faults: 1, events: events.length, more });
           report(
             `engine ${way}, ${kept}: away ${downMs} ms, slowest answer of the daemon ${Math.round(slowest)} ms, ${end?.type} behind ${reader.lines} lines`,
           );
@@ -129,5 +140,9 @@ for (const liveRestore of [true, false]) {
       },
       LIMIT_MS,
     );
+
+    test("`deco runs logs` of a run from before all of that: the same bytes", async () => {
+      expect(await printedLogs(from(), witness.runId)).toBe(witness.logs);
+    }, 30_000);
   });
 }

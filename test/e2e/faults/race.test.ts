@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { cp, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { hostname } from "node:os";
-import { join } from "node:path";
 import { enrol } from "../../../src/daemon/enrol.ts";
 import { hubApi } from "../../../src/daemon/hub-api.ts";
 import { type Identity, openIdentity } from "../../../src/daemon/identity.ts";
@@ -9,43 +8,24 @@ import { resolvePaths } from "../../../src/daemon/paths.ts";
 import { dialTunnel } from "../../../src/net/tunnel-dial.ts";
 import { HubClock } from "../../../src/protocol/hub-clock.ts";
 import type { Heartbeat, Registered } from "../../../src/protocol/messages.ts";
-import { openDb } from "../../../src/storage/open-db.ts";
-import { isEnd, newHome } from "../../support/e2e-lab.ts";
-import {
-  between,
-  chanceOf,
-  isSoak,
-  percentiles,
-  report,
-  seedOf,
-} from "../../support/fault-chance.ts";
-import { counting, FaultLab, numbered } from "../../support/fault-lab.ts";
-import type { RunReader } from "../../support/fault-reader.ts";
-import type { RunningDeco } from "../../support/run-deco.ts";
+import { summary } from "../../support/fault-chance.ts";
+import { FaultLab } from "../../support/fault-lab.ts";
+import { copiedHome } from "../../support/fault-twins.ts";
 
 const RACES = 1000;
-const TAKEOVERS = isSoak ? 20 : 3;
 const LIMIT_MS = 600_000;
-const LINES = 40;
 
 const identityOf = (home: string) =>
   openIdentity(resolvePaths({ env: { DECO_HOME: home } }).machineFile);
 const empty = () => Promise.resolve(new Response());
 
 describe("two daemons with one identity", () => {
-  const chance = chanceOf(seedOf("race"));
   let lab: FaultLab;
   let copy: string;
 
   beforeAll(async () => {
     lab = await FaultLab.start();
-    await lab.startLink("process");
-    await lab.killLink("SIGTERM");
-    copy = await newHome();
-    await cp(join(lab.home, "state"), join(copy, "state"), {
-      recursive: true,
-      filter: (path) => !/lock|holder/.test(path),
-    });
+    copy = await copiedHome(lab, "process");
   }, 60_000);
   afterAll(async () => {
     await lab?.[Symbol.asyncDispose]();
@@ -103,50 +83,8 @@ describe("two daemons with one identity", () => {
         if (race % 20 > 0) continue;
         expect(await Promise.all([dial(winner), dial(loser)])).toEqual(["taken", "superseded"]);
       }
-      report(`race: ${RACES} races of two registrations, each pair ${percentiles(took)}`);
-    },
-    LIMIT_MS,
-  );
-
-  test(
-    `take over ${TAKEOVERS} times under dispatch: the older leaves with 9, no accepted run is given to both`,
-    async () => {
-      const readers: RunReader[] = [];
-      let older: RunningDeco | undefined;
-      for (let turn = 0; turn <= TAKEOVERS; turn += 1) {
-        const starting = lab.startLink("process", { home: turn % 2 === 0 ? lab.home : copy });
-        for (let run = 0; run < (turn === 0 ? 0 : 3); run += 1) {
-          await new Promise((resolve) => setTimeout(resolve, between(chance, 0, 700)));
-          const runId = await lab.dispatch("process", counting(LINES, 1, 0.02)).catch(() => "");
-          if (runId !== "") readers.push(lab.read(runId, { mayBeTakenBack: true }));
-        }
-        const newer = await starting;
-        if (older) expect((await older.ended).code).toBe(9);
-        older = newer;
-      }
-      await lab.expectWhole(
-        lab.read(await lab.dispatch("process", counting(LINES, 1, 0.02))),
-        LINES,
-      );
-      await Promise.all(readers.map((reader) => reader.ended));
-      for (const { events, output } of readers) {
-        expect(numbered(LINES).startsWith(output)).toBe(true);
-        expect(events.filter(isEnd)).toHaveLength(1);
-        if (events.at(-1)?.type === "run.completed") expect(output).toBe(numbered(LINES));
-      }
-      const ends = readers.map(
-        ({ last }) => `${last?.type} ${JSON.stringify(last?.payload["code"])}`,
-      );
-      report(`race: ${TAKEOVERS} takeovers, ${readers.length} runs: ${ends.join(", ")}`);
-      await lab.killLink("SIGTERM");
-      // A daemon that was superseded leaves its sandboxes to the next one on its home.
-      await lab.startLink("process", { home: TAKEOVERS % 2 === 0 ? copy : lab.home });
-      await lab.killLink("SIGTERM");
-      const [mine, other] = [runsOf(lab.home), runsOf(copy)];
-      const twice = [...mine].filter(([runId]) => other.has(runId));
-      report(`race: ${twice.length} dispatched anew as the 202 was lost in the takeover`);
-      for (const [runId, acked] of twice) expect(Math.min(acked, other.get(runId) ?? 0)).toBe(0);
-      expect(mine.size + other.size).toBeGreaterThan(0);
+      const promise = "two registrations at once: one superseded";
+      summary({ promise, faults: RACES, times: took });
     },
     LIMIT_MS,
   );
@@ -158,14 +96,3 @@ describe("two daemons with one identity", () => {
 
 const codeOf = (thrown: unknown): string =>
   thrown instanceof Error && "code" in thrown ? String(thrown.code) : String(thrown);
-
-/** The runs in a home's journal, with how far the hub has acknowledged each. */
-function runsOf(home: string): Map<string, number> {
-  const db = openDb(resolvePaths({ env: { DECO_HOME: home } }).journalFile);
-  try {
-    const rows = db.prepare("SELECT run_id, acked_seq FROM runs").all();
-    return new Map(rows.map((row) => [String(row["run_id"]), Number(row["acked_seq"])]));
-  } finally {
-    db.close();
-  }
-}
