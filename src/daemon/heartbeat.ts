@@ -1,6 +1,6 @@
 import { DecoError } from "../protocol/errors.ts";
 import type { HubClock } from "../protocol/hub-clock.ts";
-import type { Capability, Heartbeat, LinkState } from "../protocol/messages.ts";
+import type { Capability, Heartbeat, LinkState, SettledRuns } from "../protocol/messages.ts";
 import { type HubApi, SESSION_ENDS } from "./hub-api.ts";
 import type { Alarm } from "./supervise-alarm.ts";
 import type { LinkSession } from "./supervise-state.ts";
@@ -11,6 +11,8 @@ export interface HeartbeatFacts {
   readonly load: Heartbeat["load"];
   readonly runs: Heartbeat["runs"];
   readonly capabilities: readonly Capability[];
+  /** The settled runs behind what the hub knows; where they end, before it told. */
+  readonly settled: (after: number | undefined) => SettledRuns | undefined;
 }
 
 export interface HeartbeatOptions {
@@ -38,12 +40,19 @@ export interface HeartbeatOptions {
 export async function heartbeats(options: HeartbeatOptions): Promise<"aborted" | "clock_jumped"> {
   const { session, news, signal, random = Math.random } = options;
   let sent: string | undefined;
+  let settledMark: number | undefined;
   for (let misses = 0; !signal.aborted; ) {
     const rings = news.rings;
     const facts = options.facts();
     const offered = JSON.stringify(facts.capabilities);
     try {
-      const clock = await heartbeatOnce(options, facts, offered !== sent);
+      const settled = facts.settled(settledMark);
+      const answer = await heartbeatOnce(options, { ...facts, settled }, offered !== sent);
+      const { clock } = answer;
+      const { settled: mark = settled?.total ?? 0 } = answer;
+      // More is left to tell, or the hub was restored and knows less than it did.
+      if (settled !== undefined && mark < settled.total && mark !== settledMark) news.ring();
+      settledMark = answer.settled;
       sent = offered;
       misses = 0;
       if (clock === "jumped") return "clock_jumped";
@@ -63,15 +72,24 @@ export async function heartbeats(options: HeartbeatOptions): Promise<"aborted" |
 
 async function heartbeatOnce(
   options: HeartbeatOptions,
-  { state, load, runs, capabilities }: HeartbeatFacts,
+  {
+    state,
+    load,
+    runs,
+    capabilities,
+    settled,
+  }: Omit<HeartbeatFacts, "settled"> & {
+    readonly settled: SettledRuns | undefined;
+  },
   withCapabilities: boolean,
-): Promise<"ok" | "jumped"> {
+): Promise<{ clock: "ok" | "jumped"; settled: number | undefined }> {
   const { hub, session, clock, signal } = options;
   const body: Heartbeat = {
     epoch: session.epoch,
     state,
     load,
     runs,
+    ...(settled === undefined ? {} : { settled }),
     ...(withCapabilities ? { capabilities: [...capabilities] } : {}),
   };
   const answer = await hub.heartbeat(session.linkSecret, body, signal);
@@ -79,5 +97,5 @@ async function heartbeatOnce(
   for (const runId of answer.cancel) options.onCancel(runId);
   const clockState = clock.adjust(answer.now);
   options.onBeat();
-  return clockState;
+  return { clock: clockState, settled: answer.settled };
 }

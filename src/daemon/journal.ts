@@ -1,4 +1,4 @@
-import type { Ack, DispatchRun, Heartbeat, RunState } from "../protocol/messages.ts";
+import type { Ack, DispatchRun, Heartbeat, RunState, SettledRuns } from "../protocol/messages.ts";
 import type { RunEvent } from "../protocol/run-events.ts";
 import { type Db, openDb } from "../storage/open-db.ts";
 import {
@@ -60,6 +60,8 @@ export interface Journal {
   unfinished(): RunRecord[];
   /** What a heartbeat says: runs that are unfinished or not acknowledged to their end. */
   heartbeatRuns(): Heartbeat["runs"];
+  /** Runs acknowledged to their end behind the number that the hub told last; a page of them. */
+  settledRuns(after: number | undefined): SettledRuns;
   /**
    * Journals that a run shall end. `unknown`: it was not dispatched yet, and never will start.
    *
@@ -143,6 +145,7 @@ function runsOf(db: Db, ledger: Ledger, log: EventLog) {
       ledger
         .open()
         .map(({ runId, attempt, lastSeq, status }) => ({ runId, attempt, lastSeq, status })),
+    settledRuns: (after: number | undefined) => ledger.settledRuns(after),
     markCancel: (runId: string, attempt?: number) => ledger.cancel(runId, attempt),
     cancelRequested: (runId: string, attempt: number) =>
       record(runId, attempt)?.cancelRequested ?? false,

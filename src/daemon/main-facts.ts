@@ -55,6 +55,7 @@ export function daemonFacts(options: {
         load: { runs: active, maxRuns: config.maxRuns },
         runs,
         capabilities: facts.parts?.offer.capabilities() ?? [],
+        settled: (after) => facts.parts?.journal.settledRuns(after),
       };
     },
   };

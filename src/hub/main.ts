@@ -144,9 +144,10 @@ function buildLinks(options: HubOptions, { keys, store, runLog, now, guard }: Ba
       urlLinks.dropOlder(linkId, Number.POSITIVE_INFINITY);
       if (reason === "revoked") dispatcher.abandon(linkId);
     },
-    onHeartbeat: (link) => {
+    onHeartbeat: (link, held) => {
       urlLinks.look(link);
       dispatcher.workers.startLink(link.linkId);
+      for (const run of held) dispatcher.workers.startDrain(run, link.linkId);
     },
   });
   const heartbeatMs = options.tunnelHeartbeatMs;

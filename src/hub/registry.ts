@@ -9,11 +9,10 @@ import {
   type Registered,
 } from "../protocol/messages.ts";
 import { checkProof } from "../protocol/proof.ts";
-import { isEnded } from "../protocol/run-events.ts";
+import { adopt, type HeldRun } from "./adopt.ts";
 import type { HubKeys } from "./keys.ts";
 import type { LinkRow } from "./store/links.ts";
 import type { Store } from "./store/open-store.ts";
-import { newRun } from "./store/runs.ts";
 import { checkTunnelUrl } from "./tunnel-url.ts";
 
 /** A link secret lives so long; the daemon registers again after it. */
@@ -30,7 +29,8 @@ export interface RegistryOptions {
   /** An epoch is the newest one now; ways and tunnels of older ones must go. */
   readonly onEpoch: (link: LinkRow) => void;
   readonly onEnded: (linkId: string, reason: "revoked" | "gone") => void;
-  readonly onHeartbeat: (link: LinkRow) => void;
+  /** @param held - What the daemon still has of runs that this hub is done with. */
+  readonly onHeartbeat: (link: LinkRow, held: readonly HeldRun[]) => void;
 }
 
 /** The links and their epochs: who they are, whether they are there. */
@@ -167,42 +167,27 @@ export class Registry {
     if (beat.epoch > link.epoch)
       throw new DecoError("unknown_link", "this epoch is not known here");
     const stored = this.#store.transaction(() => {
-      const otherRuns = this.#adopt(link, beat);
+      const adopted = adopt(this.#store, link, beat, this.#now());
       const { state, load, capabilities } = beat;
-      return this.#store.links.beat(link.linkId, link.epoch, {
+      const known = this.#store.links.beat(link.linkId, link.epoch, {
         state,
         load,
-        otherRuns,
+        otherRuns: adopted.otherRuns,
         capabilities,
         at: this.#now(),
       });
+      return known ? adopted : undefined;
     });
     // A registration came between the look and the write.
-    if (!stored) throw superseded(link.epoch);
-    this.#options.onHeartbeat(this.#store.links.get(link.linkId) ?? link);
+    if (stored === undefined) throw superseded(link.epoch);
+    this.#options.onHeartbeat(this.#store.links.get(link.linkId) ?? link, stored.held);
     return {
       now: new Date(this.#now()).toISOString(),
       epoch: link.epoch,
       revoked: false,
       cancel: this.#store.runs.cancels(link.linkId),
+      ...(stored.settled === undefined ? {} : { settled: stored.settled }),
     };
-  }
-
-  /** Files runs that this hub doesn't know under the link's user; counts the active ones besides ours. */
-  #adopt(link: LinkRow, beat: Heartbeat): number {
-    let ours = 0;
-    for (const { runId, attempt, status } of beat.runs) {
-      const known = this.#store.runs.get(runId);
-      if (known === undefined) {
-        const { user, linkId } = link;
-        this.#store.runs.put(
-          newRun({ runId, user, linkId, attempt, accepted: true, createdAt: this.#now() }),
-        );
-      }
-      const foreign = known !== undefined && known.linkId !== link.linkId;
-      if (!foreign && !isEnded(status)) ours += 1;
-    }
-    return Math.max(0, beat.load.runs - ours);
   }
 
   /** Ends the secret's epoch. Never touches a newer one (LESSONS 5). */

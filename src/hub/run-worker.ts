@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { DecoError, type Leg } from "../protocol/errors.ts";
+import { Chain, Truncated } from "../protocol/messages.ts";
 import { isEnded, RunStatus } from "../protocol/run-events.ts";
 import type { ControlClient } from "./control-client.ts";
 import { sleep } from "./deadline.ts";
@@ -130,7 +131,7 @@ async function recover(o: RunWorkOptions, error: DecoError): Promise<void> {
   const { runId, runLog } = o;
   const { code, message: detail } = error;
   if (code === "events_truncated") {
-    await skipTruncated(o, error);
+    skipTruncated(o, error);
   } else if (code === "chain_mismatch" || code === "seq_ahead") {
     o.log.warn({ runId, code }, "hub and daemon disagree: pulling again what was not agreed");
     const { data } = Agreed.safeParse(error.extensions);
@@ -147,41 +148,11 @@ async function recover(o: RunWorkOptions, error: DecoError): Promise<void> {
 }
 
 /** What a daemon that refuses an ack says of its own side. */
-const Agreed = z.looseObject({
-  ackedSeq: z.int().min(0),
-  ackedChain: z.string().regex(/^[0-9a-f]{64}$/),
-});
+const Agreed = z.looseObject({ ackedSeq: z.int().min(0), ackedChain: Chain });
 
-async function skipTruncated(o: RunWorkOptions, error: DecoError): Promise<void> {
-  const { data } = z.looseObject({ firstSeq: z.int().min(1) }).safeParse(error.extensions);
-  const run = o.store.runs.get(o.runId);
-  if (data === undefined || run === undefined) return;
-  let chain: string | undefined;
-  try {
-    chain = await chainBehind(o, run, data.firstSeq - 1);
-  } catch (thrown) {
-    // Without the chain nothing behind the gap can ever be acknowledged: rather ask again.
-    if (o.signal.aborted || isTransient(DecoError.from(thrown))) return;
-  }
-  o.runLog.gap(o.runId, data.firstSeq, chain);
-}
-
-/** The chain of lines that are gone is in the daemon's refusal of an ack that can't be right. */
-async function chainBehind(
-  o: RunWorkOptions,
-  run: RunRow,
-  seq: number,
-): Promise<string | undefined> {
-  const body = JSON.stringify({ attempt: run.attempt, seq, chain: "00".repeat(32) });
-  try {
-    const path = `/v1/runs/${o.runId}/ack`;
-    await o.client.call({ method: "POST", path, body, signal: o.signal });
-    return undefined;
-  } catch (error) {
-    if (!(error instanceof DecoError) || error.code !== "chain_mismatch") throw error;
-    const { data } = Agreed.safeParse(error.extensions);
-    return data?.ackedSeq === seq ? data.ackedChain : undefined;
-  }
+function skipTruncated({ runLog, runId }: RunWorkOptions, error: DecoError): void {
+  const { data } = Truncated.safeParse(error.extensions);
+  if (data !== undefined) runLog.gap(runId, data.firstSeq, data.chain);
 }
 
 /** The daemon's journal lost a run that it had accepted, or is not the one that had it. */

@@ -1,6 +1,8 @@
 import type { DecoError } from "../protocol/errors.ts";
+import type { HeldRun } from "./adopt.ts";
 import type { LinkRoute } from "./control-client.ts";
 import { deadline } from "./deadline.ts";
+import { drainSettled } from "./drain-settled.ts";
 import type { HubLog } from "./hub-log.ts";
 import type { Reach, Reachable } from "./reach.ts";
 import type { RunLog } from "./run-log.ts";
@@ -37,6 +39,16 @@ export class RunWorkers {
 
   /** Starts on one run, unless it is worked on or its link is away: then it starts when that is back. */
   start(runId: string, linkId: string): void {
+    this.#start(runId, linkId, (reachable) => this.#work(runId, reachable));
+  }
+
+  /** Rids a daemon of what it holds of a run that is settled here. */
+  startDrain(run: HeldRun, linkId: string): void {
+    this.#start(run.runId, linkId, (reachable) => this.#drain(run, reachable));
+  }
+
+  /** One worker of a run at a time and way; without a way the next heartbeat starts it. */
+  #start(runId: string, linkId: string, act: (reachable: Reachable) => Promise<void>): void {
     const reachable = this.#options.reach().get(linkId);
     if (reachable === undefined || this.#closing.signal.aborted) return;
     const { route } = reachable;
@@ -44,11 +56,17 @@ export class RunWorkers {
     this.#runsOf.set(route, runs);
     if (route.signal.aborted || runs.has(runId)) return;
     runs.add(runId);
-    const work = this.#work(runId, reachable).finally(() => {
+    const work = act(reachable).finally(() => {
       runs.delete(runId);
       this.#working.delete(work);
     });
     this.#working.add(work);
+  }
+
+  async #drain(run: HeldRun, { client, route }: Reachable): Promise<void> {
+    using ends = deadline([route.signal, this.#closing.signal]);
+    const { log } = this.#options;
+    await drainSettled({ ...run, client, log, signal: ends.signal });
   }
 
   async #work(runId: string, { client, route }: Reachable): Promise<void> {

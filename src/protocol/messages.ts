@@ -97,10 +97,20 @@ export interface RunState {
   readonly lastSeq: number;
 }
 
+/** A run's chain up to some event, as lower-case hex. */
+export const Chain = z.string().regex(/^[0-9a-f]{64}$/);
+
+/** What 410 `events_truncated` of a daemon adds: where its journal begins, and the chain up to there. */
+export const Truncated = z.looseObject({
+  firstSeq: z.int().min(1),
+  /** Absent from daemons of before: nothing behind such a gap can be acknowledged. */
+  chain: Chain.optional(),
+});
+
 export const Ack = z.strictObject({
   attempt: z.int().min(1),
   seq: z.int().min(0),
-  chain: z.string().regex(/^[0-9a-f]{64}$/),
+  chain: Chain,
 });
 export type Ack = z.infer<typeof Ack>;
 
@@ -195,20 +205,48 @@ const HeartbeatRun = z.object({
   status: RunStatus,
 });
 
-function parseHeartbeatRuns(elements: readonly unknown[]): z.infer<typeof HeartbeatRun>[] {
-  return elements.flatMap((element) => {
-    const parsed = HeartbeatRun.safeParse(element);
-    return parsed.success ? [parsed.data] : [];
-  });
+/** One by one: a status that a newer daemon knows must not take the link down (LESSONS 11). */
+function oneByOne<T>(schema: z.ZodType<T>) {
+  return z.array(z.unknown()).transform((elements) =>
+    elements.flatMap((element) => {
+      const parsed = schema.safeParse(element);
+      return parsed.success ? [parsed.data] : [];
+    }),
+  );
 }
+
+const SettledRun = z.object({
+  ...HeartbeatRun.shape,
+  user: z.string().max(255).optional(),
+  harness: z.string().max(64).optional(),
+  thread: z.string().max(255).optional(),
+  branch: z.string().max(255).optional(),
+});
+
+/**
+ * A page of the runs that a hub has acknowledged to their end, in the order in which it did.
+ *
+ * @see PROTOCOL.md, section "Registration"
+ */
+export const SettledRuns = z.object({
+  /** Which journal counts: a copied home may have another one. */
+  journal: z.string().min(1).max(64),
+  /** All runs numbered `after + 1` to `through` that the ledger still has. */
+  after: z.int().min(0),
+  through: z.int().min(0),
+  /** How many the journal has counted. */
+  total: z.int().min(0),
+  runs: oneByOne(SettledRun),
+});
+export type SettledRuns = z.infer<typeof SettledRuns>;
 
 /** Body of `POST /api/links/heartbeat`. Unknown fields are ignored. */
 export const Heartbeat = z.object({
   epoch: z.int(),
   state: LinkState,
   load: z.looseObject({ runs: z.int().min(0), maxRuns: z.int().min(0).optional() }),
-  /** One by one: a status that a newer daemon knows must not take the link down (LESSONS 11). */
-  runs: z.array(z.unknown()).transform(parseHeartbeatRuns),
+  runs: oneByOne(HeartbeatRun),
+  settled: SettledRuns.optional().catch(undefined),
   capabilities: z.unknown().transform(parseCapabilities).optional(),
 });
 export type Heartbeat = z.infer<typeof Heartbeat>;
@@ -218,5 +256,7 @@ export const HeartbeatAnswer = z.object({
   epoch: z.int(),
   revoked: z.boolean(),
   cancel: z.array(z.string()),
+  /** Up to where the hub knows the journal's settled runs; the next heartbeat lists those behind. */
+  settled: z.int().min(0).optional(),
 });
 export type HeartbeatAnswer = z.infer<typeof HeartbeatAnswer>;

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import type { Journal } from "../../src/daemon/journal.ts";
-import { CHAIN_START } from "../../src/protocol/chain.ts";
+import { CHAIN_START, nextChain } from "../../src/protocol/chain.ts";
 import { delta, dispatchOf, JournalHome, thrownBy } from "./journal-home.ts";
 
 let home: JournalHome;
@@ -128,7 +128,8 @@ describe("acks", () => {
     expect(journal.totalBytes()).toBeLessThan(before);
     expect(journal.state("run-1")).toMatchObject({ firstSeq: 3, lastSeq: 3 });
     const error = thrownBy(() => journal.read("run-1", 1, 1));
-    expect([error.code, error.extensions["firstSeq"]]).toEqual(["events_truncated", 3]);
+    expect(error.code).toBe("events_truncated");
+    expect(error.extensions).toMatchObject({ firstSeq: 3, chain });
     expect(journal.read("run-1", 1, 2).map((r) => r.seq)).toEqual([3]);
     journal = home.reopen();
     expect(journal.append("run-1", 1, [delta("d")]).map((e) => e.seq)).toEqual([4]);
@@ -168,6 +169,30 @@ describe("acks", () => {
     expect(journal.list()).toMatchObject([{ runId: "run-1", firstSeq: 5, lastSeq: 4 }]);
     expect(journal.read("run-1", 1, 4)).toEqual([]);
     expect(journal.createRun(dispatchOf()).type).toBe("attached");
+  });
+
+  test("runs acked to their end are listed behind any number, in that order, over a restart", () => {
+    const settle = (runId: string) => {
+      journal.createRun(dispatchOf({ runId, user: "ada", thread: "t" }));
+      journal.append(runId, 1, [{ type: "run.completed", payload: {} }]);
+      const [row] = journal.read(runId, 1, 0);
+      journal.ack(runId, { attempt: 1, seq: 1, chain: nextChain(CHAIN_START, row?.data ?? "") });
+    };
+    expect(journal.settledRuns(0)).toMatchObject({ through: 0, total: 0, runs: [] });
+    for (const runId of ["run-c", "run-b", "run-a"]) settle(runId);
+    const { journal: id } = journal.settledRuns(undefined);
+    expect(journal.settledRuns(undefined)).toMatchObject({ after: 3, through: 3, runs: [] });
+    journal = home.reopen();
+    const page = journal.settledRuns(1);
+    expect(page).toMatchObject({ journal: id, after: 1, through: 3, total: 3 });
+    const common = { attempt: 1, lastSeq: 1, status: "completed", user: "ada", thread: "t" };
+    expect(page.runs).toEqual([
+      { runId: "run-b", harness: "shell", ...common, status: "completed" },
+      { runId: "run-a", harness: "shell", ...common, status: "completed" },
+    ]);
+    for (let i = 0; i < 250; i += 1) settle(`more-${i}`);
+    expect(journal.settledRuns(0)).toMatchObject({ after: 0, through: 200, total: 253 });
+    expect(journal.settledRuns(200).runs).toHaveLength(53);
   });
 
   test("chain and byte count survive a restart", () => {

@@ -152,7 +152,7 @@ test("what was truncated before the hub had it is a gap in the log, never silenc
   await until(() => daemon.run("run_old").acked === 6);
 });
 
-test("a line that breaks while the chain behind a gap is asked for leaves nothing unacknowledged", async () => {
+test("an ack behind a gap that fails once leaves nothing unacknowledged", async () => {
   await using fixture = await HubFixture.start();
   const token = await fixture.token();
   const daemon = await fixture.linked();

@@ -94,6 +94,7 @@ export async function linkUnderTest(
           load: { runs: 0 },
           runs: [],
           capabilities: [...link.capabilities],
+          settled: () => undefined,
         }),
         onCancel: (runId) => link.cancelled.push(runId),
         onBeat,

@@ -251,7 +251,10 @@ export class FakeDaemon {
     }
     if (after < run.truncated) {
       throw new DecoError("events_truncated", "gone", {
-        extensions: { firstSeq: run.truncated + 1 },
+        extensions: {
+          firstSeq: run.truncated + 1,
+          chain: this.chainAt(run.runId, run.truncated),
+        },
       });
     }
     if (after > run.lines.length) throw new DecoError("seq_ahead", "not yet");

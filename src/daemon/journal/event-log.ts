@@ -146,6 +146,7 @@ function truncate(db: Db, ledger: Ledger, runId: string, ack: Ack): number {
     `UPDATE runs SET acked_seq = ?, acked_chain = ?, bytes = bytes - ?
      WHERE run_id = ? AND attempt = ?`,
   ).run(seq, chain, bytes, runId, attempt);
+  if (run.ended && seq === run.lastSeq) ledger.settle(runId, attempt);
   return bytes;
 }
 
@@ -159,7 +160,7 @@ function chainAt(db: Db, runId: string, attempt: number, seq: number): string {
 
 function truncated(run: RunRecord, after: number): DecoError {
   return new DecoError("events_truncated", `${run.runId} begins at ${run.firstSeq}`, {
-    extensions: { firstSeq: run.firstSeq, after },
+    extensions: { firstSeq: run.firstSeq, chain: run.ackedChain, after },
   });
 }
 

@@ -8,6 +8,7 @@ import { canonicalJson } from "./canonical-json.ts";
 import { createLedgerReads, type LedgerReads } from "./ledger-reads.ts";
 import { text } from "./row.ts";
 import type { RunPhase } from "./run-record.ts";
+import { createSettledRuns, type SettledRunsLedger } from "./settled-runs.ts";
 
 /** What is known of a run besides its events. */
 export interface RunProgress {
@@ -22,7 +23,7 @@ export interface RunProgress {
 }
 
 /** The ledger: which runs this daemon has ever taken, and what was cancelled before it came. */
-export interface Ledger extends LedgerReads {
+export interface Ledger extends LedgerReads, SettledRunsLedger {
   /** @throws run_conflict, attempt_stale */
   insert(dispatch: DispatchRun): "created" | "attached";
   setProgress(runId: string, attempt: number, progress: RunProgress): void;
@@ -35,6 +36,7 @@ export interface Ledger extends LedgerReads {
 export function createLedger(db: Db, now: () => number): Ledger {
   const reads = createLedgerReads(db);
   const cancels = createCancels(db, now);
+  const settled = createSettledRuns(db);
   const hashOf = db.prepare("SELECT body_sha256 FROM runs WHERE run_id = ? AND attempt = ?");
   const insert = db.prepare(
     `INSERT INTO runs (run_id, attempt, body, body_sha256, status, last_chain, acked_chain,
@@ -50,6 +52,7 @@ export function createLedger(db: Db, now: () => number): Ledger {
 
   return {
     ...reads,
+    ...settled,
     insert: (dispatch) => {
       const { runId, attempt } = dispatch;
       const known = reads.find(runId);

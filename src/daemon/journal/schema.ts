@@ -1,8 +1,9 @@
+import { randomUUID } from "node:crypto";
 import { DecoError } from "../../protocol/errors.ts";
 import type { Db } from "../../storage/open-db.ts";
 import { integer } from "./row.ts";
 
-const VERSION = 2;
+const VERSION = 3;
 
 /** Ended runs that the hub holds completely are forgotten after this long. */
 const KEEP_MS = 30 * 24 * 3600 * 1000;
@@ -11,7 +12,8 @@ const KEEP_MS = 30 * 24 * 3600 * 1000;
  * Makes or checks the journal's tables, and forgets what is old.
  *
  * `runs` is the ledger, one row per attempt; `events` holds what was not yet acknowledged;
- * `cancels` remembers cancels of runs that may still be dispatched.
+ * `cancels` remembers cancels of runs that may still be dispatched; `journal` names this file and
+ * counts the runs that were acknowledged to their end (`settled_no` of each).
  *
  * @throws DecoError `storage_failed` when the file is damaged or was written by a newer version.
  */
@@ -26,6 +28,11 @@ export function prepareSchema(db: Db, path: string, now: number): void {
   db.transaction(() => {
     db.exec(TABLES);
     if (version === 1) db.exec(FROM_VERSION_1);
+    if (version === 1 || version === 2) db.exec(FROM_VERSION_2);
+    db.exec("CREATE INDEX IF NOT EXISTS runs_settled ON runs (settled_no) WHERE settled_no > 0");
+    db.prepare("INSERT OR IGNORE INTO journal (one, id, settled) VALUES (1, ?, 0)").run(
+      randomUUID(),
+    );
     db.prepare("DELETE FROM runs WHERE ended = 1 AND acked_seq = last_seq AND updated_at < ?").run(
       now - KEEP_MS,
     );
@@ -44,6 +51,10 @@ function checkDamage(db: Db, path: string): void {
 const FROM_VERSION_1 = `
 ALTER TABLE runs ADD COLUMN started_at INTEGER;
 ALTER TABLE runs ADD COLUMN slept_ms INTEGER NOT NULL DEFAULT 0;
+`;
+
+const FROM_VERSION_2 = `
+ALTER TABLE runs ADD COLUMN settled_no INTEGER NOT NULL DEFAULT 0;
 `;
 
 const TABLES = `
@@ -69,6 +80,7 @@ CREATE TABLE IF NOT EXISTS runs (
   updated_at INTEGER NOT NULL,
   started_at INTEGER,
   slept_ms INTEGER NOT NULL DEFAULT 0,
+  settled_no INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (run_id, attempt)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (
@@ -86,5 +98,10 @@ CREATE TABLE IF NOT EXISTS cancels (
   attempt INTEGER NOT NULL,
   at INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS journal (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  id TEXT NOT NULL,
+  settled INTEGER NOT NULL
+);
 PRAGMA user_version = ${VERSION};
 `;

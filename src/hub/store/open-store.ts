@@ -7,6 +7,7 @@ import { type IdempotencyStore, idempotencyStore } from "./idempotency.ts";
 import { type LinkStore, linkStore } from "./links.ts";
 import { type RunStore, runStore } from "./runs.ts";
 import { SCHEMA, STORE_VERSION } from "./schema.ts";
+import { type SettledMarks, settledMarks } from "./settled-marks.ts";
 import { type SignInStore, signInStore } from "./sign-in.ts";
 import { type ThreadStore, threadStore } from "./threads.ts";
 
@@ -17,6 +18,7 @@ export interface Store {
   readonly events: EventStore;
   readonly threads: ThreadStore;
   readonly idempotency: IdempotencyStore;
+  readonly settledMarks: SettledMarks;
   readonly signIn: SignInStore;
   transaction<T>(fn: () => T): T;
   /** Asks the file a question; false once it can't answer (LESSONS 5). */
@@ -45,6 +47,7 @@ export function openStore(dataDir: string): Store {
     events: eventStore(db),
     threads: threadStore(db),
     idempotency: idempotencyStore(db),
+    settledMarks: settledMarks(db),
     signIn: signInStore(db),
     transaction: (fn) => db.transaction(fn),
     ready: () => {

@@ -51,6 +51,13 @@ CREATE TABLE IF NOT EXISTS runs (
 CREATE INDEX IF NOT EXISTS runs_user ON runs (user, created_at);
 CREATE INDEX IF NOT EXISTS runs_open ON runs (link_id, settled);
 
+CREATE TABLE IF NOT EXISTS settled_marks (
+  link_id TEXT NOT NULL,
+  journal TEXT NOT NULL,
+  mark INTEGER NOT NULL,
+  PRIMARY KEY (link_id, journal)
+) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS events (
   run_id TEXT NOT NULL,
   seq INTEGER NOT NULL,

@@ -58,6 +58,8 @@ export class Simulation {
   restoredAt: number | undefined;
   /** When every laptop is awake again. */
   awakeAt = 0;
+  /** A superseded laptop will be started again by its user. */
+  homecoming = false;
   sandboxesLost = 0;
   /** Runs of which a restored hub lost what it had acknowledged. */
   readonly gapsExpected = new Set<string>();
@@ -206,7 +208,14 @@ export class Simulation {
       runId,
     );
     const stored = Number(row?.["stored"] ?? 0);
+    if (this.laptops.length > 1 && this.#isSettled(runId)) return;
     if (stored < seq) this.violate(`${runId}: acked up to ${seq}, the hub holds ${stored}`);
+  }
+
+  /** What another laptop still has of a run that has ended is acknowledged unread. */
+  #isSettled(runId: string): boolean {
+    const row = this.fixture.hubDisk.get("SELECT settled FROM runs WHERE run_id = ?", runId);
+    return row?.["settled"] === 1;
   }
 
   /** Calls back in the hub's program: now, if it runs, and at each of its starts. */
@@ -266,6 +275,18 @@ export class Simulation {
     this.startHub();
     for (const laptop of this.laptops) {
       laptop.disk.death = undefined;
+      this.startDaemon(laptop);
+    }
+    this.homecoming = this.laptops.length > 1 && this.chance.hit(0.5);
+    if (this.homecoming) this.world.schedule(this.world.outside, 40_000, () => this.#comeHome());
+  }
+
+  /** The laptop that had to give way is started again, with all that its journal still holds. */
+  #comeHome(): void {
+    this.homecoming = false;
+    for (const laptop of this.laptops) {
+      if (laptop.wanted) continue;
+      laptop.wanted = true;
       this.startDaemon(laptop);
     }
   }

@@ -158,7 +158,8 @@ function factsOf(journal: Journal) {
   const runs = journal.heartbeatRuns();
   const active = runs.filter((run) => !isEnded(run.status)).length;
   const load = { runs: active, maxRuns: 4 };
-  return { state: "online" as const, load, runs, capabilities: CAPABILITIES };
+  const settled = (after: number | undefined) => journal.settledRuns(after);
+  return { state: "online" as const, load, runs, capabilities: CAPABILITIES, settled };
 }
 
 /** Notes what the hub told this daemon, and lets it go on. */
