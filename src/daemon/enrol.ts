@@ -1,4 +1,5 @@
 import { DecoError } from "../protocol/errors.ts";
+import { FEATURES } from "../protocol/features.ts";
 import type { HubClock } from "../protocol/hub-clock.ts";
 import {
   type Capability,
@@ -91,6 +92,7 @@ async function once(
     machineId: identity.machineId,
     protocolVersion: PROTOCOL.version,
     capabilities,
+    features: FEATURES,
     publicKey: identity.publicJwk,
     proof,
     ...(tunnelUrl === undefined ? {} : { tunnelUrl }),

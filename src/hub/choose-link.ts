@@ -1,4 +1,5 @@
 import { DecoError } from "../protocol/errors.ts";
+import { neededFeatures } from "../protocol/features.ts";
 import type { CreateRun } from "../protocol/messages.ts";
 import type { Presence } from "./presence.ts";
 import type { Reach } from "./reach.ts";
@@ -18,7 +19,8 @@ export interface ChooseLinkOptions {
 /**
  * The link that shall run this: the user's, there, able, not full, and the least loaded of those.
  *
- * @throws DecoError link_not_found, link_offline, capability_missing (`activeCapabilities`), link_busy
+ * @throws DecoError link_not_found, link_offline, capability_missing (`activeCapabilities`),
+ *   isolation_unavailable (a daemon that does not know a field is not sent it), link_busy
  */
 export function chooseLink(o: ChooseLinkOptions): LinkRow {
   const mine = o.store.links.ofUser(o.user).filter((link) => !link.revoked);
@@ -32,8 +34,9 @@ export function chooseLink(o: ChooseLinkOptions): LinkRow {
   );
   if (online.length === 0) throw offline(asked);
   const needs = needed(o.body);
-  const able = online.filter((link) => needs.every((name) => offers(link, name)));
-  if (able.length === 0) throw missing(needs, online);
+  const offering = online.filter((link) => needs.every((name) => offers(link, name)));
+  if (offering.length === 0) throw missing(needs, online);
+  const able = knowing(offering, o.body);
   const reachable = able.filter((link) => o.reach.get(link.linkId) !== undefined);
   if (reachable.length === 0) {
     throw new DecoError("link_offline", "the link is there, but has no tunnel at the moment");
@@ -58,6 +61,20 @@ function needed(body: CreateRun): string[] {
     ...(harness === "shell" ? [] : [harness]),
     ...(sandbox?.provider === undefined ? [] : [sandbox.provider]),
   ];
+}
+
+/** Those whose daemon told the features of what is asked for. */
+function knowing(links: readonly LinkRow[], { sandbox = {} }: CreateRun): LinkRow[] {
+  const needs = neededFeatures(sandbox);
+  const able = links.filter(({ machine }) =>
+    needs.every((name) => machine.features.includes(name)),
+  );
+  if (able.length > 0) return able;
+  const detail = `no link that is online knows ${needs.join(" and ")}`;
+  throw new DecoError("isolation_unavailable", detail, {
+    fix: "Update deco link on the laptop: npm i -g deco-link@latest.",
+    extensions: { missingFeatures: needs },
+  });
 }
 
 function offers(link: LinkRow, name: string): boolean {

@@ -100,13 +100,13 @@ export class Registry {
     tunnelUrl: string | undefined;
   }): LinkRow {
     const { body, owner, known } = o;
-    const { name, hostname, platform, arch, cliVersion, protocolVersion } = body;
+    const { name, hostname, platform, arch, cliVersion, protocolVersion, features = [] } = body;
     return {
       linkId: linkIdOf(owner, body.machineId),
       user: owner,
       machineId: body.machineId,
       publicKey: body.publicKey.x,
-      machine: { name, hostname, platform, arch, cliVersion, protocolVersion },
+      machine: { name, hostname, platform, arch, cliVersion, protocolVersion, features },
       capabilities: body.capabilities,
       tunnelUrl: o.tunnelUrl,
       epoch: Math.max((known?.epoch ?? 0) + 1, this.#now()),

@@ -18,23 +18,29 @@ const Prompt = z
   .string()
   .min(1)
   .max(1024 * 1024);
-const EnvName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/);
+export const EnvName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/);
+/** One label of a host name (RFC 1123). */
+const HostLabel = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/);
+
+/** Where the files of a sandbox come from; `path` is the laptop's, `url` and `ref` a repository's. */
+export const WorkspaceSpec = z.strictObject({
+  mode: z.enum(["none", "read_only", "read_write", "git", "archive"]),
+  path: z.string().min(1).max(4096).optional(),
+  url: z.string().min(1).max(4096).optional(),
+  ref: z.string().min(1).max(255).optional(),
+});
+export type WorkspaceSpec = z.infer<typeof WorkspaceSpec>;
 
 /** What a sandbox shall be. Every field is optional; what this build can't honour is refused. */
 export const SandboxSpec = z.strictObject({
   provider: z.enum(PROVIDERS).optional(),
   template: Name.optional(),
   image: Name.optional(),
+  /** A name of the laptop's own map of images, such as `haskell`. Feature `sandbox.runtime`. */
+  runtime: Name.optional(),
   /** 1 sandboxed, 2 standard, 3 privileged, 4 full host; unknown or zero is 2. */
   tier: z.int().optional(),
-  workspace: z
-    .strictObject({
-      mode: z.enum(["none", "read_only", "read_write", "git", "archive"]),
-      path: z.string().min(1).max(4096).optional(),
-      url: z.string().min(1).max(4096).optional(),
-      ref: z.string().min(1).max(255).optional(),
-    })
-    .optional(),
+  workspace: WorkspaceSpec.optional(),
   env: z.record(EnvName, z.string().max(32 * 1024)).optional(),
   resources: z
     .strictObject({
@@ -45,6 +51,13 @@ export const SandboxSpec = z.strictObject({
     .optional(),
   /** `open`: the engine's network; `none`: no network but the model proxy. */
   egress: z.enum(["none", "open"]).optional(),
+  /** Ports inside that are published on the laptop's 127.0.0.1. Feature `sandbox.ports`. */
+  ports: z.array(z.int().min(1).max(65_535)).max(16).optional(),
+  /**
+   * The private network of the sandboxes of this thread; `name` is this one's there, its handle
+   * when absent. Feature `sandbox.network`.
+   */
+  network: z.strictObject({ thread: z.literal(true), name: HostLabel.optional() }).optional(),
 });
 export type SandboxSpec = z.infer<typeof SandboxSpec>;
 
@@ -169,11 +182,14 @@ export const Register = z.object({
   publicKey: PublicJwk,
   proof: z.string().min(1).max(8192),
   tunnelUrl: z.string().max(2048).optional(),
+  /** What this daemon knows beyond the first protocol 1; daemons of before tell none. */
+  features: z.array(z.string().max(128)).max(256).optional().catch(undefined),
 });
 export type Register = z.infer<typeof Register>;
 /** The same before parsing, as the daemon sends it. */
-export type RegisterBody = Omit<Register, "capabilities"> & {
+export type RegisterBody = Omit<Register, "capabilities" | "features"> & {
   readonly capabilities: readonly Capability[];
+  readonly features: readonly string[];
 };
 
 /** Answer of `POST /api/links`. */

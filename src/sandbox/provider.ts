@@ -1,4 +1,5 @@
-import type { ProviderName, SandboxSpec } from "../protocol/messages.ts";
+import type { ProviderName } from "../protocol/messages.ts";
+import type { ResolvedSpec } from "./sandbox-spec.ts";
 
 /**
  * One way of running sandboxes on this laptop.
@@ -20,7 +21,7 @@ export interface SandboxProvider {
    */
   ensure(
     handle: string,
-    spec: SandboxSpec,
+    spec: ResolvedSpec,
     context: EnsureContext,
     signal: AbortSignal,
   ): Promise<SandboxInfo>;
@@ -95,6 +96,8 @@ export interface SandboxInfo {
   /** Milliseconds per stage; only from the call that made it. */
   readonly stages?: Readonly<Record<string, number>>;
   readonly confined: boolean;
+  /** Ports inside that were asked for, each with its port on 127.0.0.1. */
+  readonly ports?: Readonly<Record<string, number>>;
   /** The host directory that is /run/deco inside. */
   readonly runDir: string;
 }

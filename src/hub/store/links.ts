@@ -9,6 +9,8 @@ const MachineSchema = z.object({
   arch: z.string(),
   cliVersion: z.string(),
   protocolVersion: z.int(),
+  /** What it knows beyond the first protocol 1. */
+  features: z.array(z.string()).default([]),
 });
 /** What a laptop says of itself when it registers. */
 export type Machine = Readonly<z.infer<typeof MachineSchema>>;

@@ -1,6 +1,5 @@
 import { availableParallelism } from "node:os";
 import { DecoError } from "../../../protocol/errors.ts";
-import type { SandboxSpec } from "../../../protocol/messages.ts";
 import type {
   EnsureContext,
   HarnessEndpoint,
@@ -8,6 +7,7 @@ import type {
   SandboxProvider,
 } from "../../provider.ts";
 import { listRecords, readRecord, removeRunDir, runDirOf } from "../../run-dir.ts";
+import type { ResolvedSpec } from "../../sandbox-spec.ts";
 import { Semaphore } from "../../semaphore.ts";
 import { SharedWork } from "../../shared-work.ts";
 import type { DockerProviderOptions } from "./docker-options.ts";
@@ -38,7 +38,7 @@ export function dockerProvider(options: DockerProviderOptions): SandboxProvider 
   return {
     name: "docker",
     probe: (signal) => probeDocker(engine, signal),
-    ensure: (handle: string, spec: SandboxSpec, context: EnsureContext, signal: AbortSignal) =>
+    ensure: (handle: string, spec: ResolvedSpec, context: EnsureContext, signal: AbortSignal) =>
       works.run(handle, signal, (shared) =>
         ensureContainer(setup, { handle, spec, context }, shared),
       ),

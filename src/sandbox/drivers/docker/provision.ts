@@ -1,4 +1,4 @@
-import type { SandboxSpec } from "../../../protocol/messages.ts";
+import { DecoError } from "../../../protocol/errors.ts";
 import type { EnsureContext, SandboxInfo } from "../../provider.ts";
 import { isBrokenInside, reuseWait } from "../../ready.ts";
 import { Rollback } from "../../rollback.ts";
@@ -12,7 +12,12 @@ import {
   sealRunDir,
   writeRecord,
 } from "../../run-dir.ts";
-import { sameSpec, wantedSandbox } from "../../sandbox-spec.ts";
+import {
+  type ResolvedSpec,
+  sameSpec,
+  type WantedSandbox,
+  wantedSandbox,
+} from "../../sandbox-spec.ts";
 import { Stages } from "../../stages.ts";
 import { createContainer, findImage } from "./create-container.ts";
 import { refusedStatus } from "./engine.ts";
@@ -23,7 +28,7 @@ import { startAndWait, waitUntilReady } from "./start-container.ts";
 
 interface Order {
   readonly handle: string;
-  readonly spec: SandboxSpec;
+  readonly spec: ResolvedSpec;
   readonly context: EnsureContext;
 }
 
@@ -34,6 +39,7 @@ export async function ensureContainer(
   signal: AbortSignal,
 ): Promise<SandboxInfo> {
   const wanted = wantedSandbox(spec, "docker", { egress: "open" });
+  refuseUnbuilt(wanted);
   const names = namesOf(setup.instanceId, handle);
   const dir = runDirOf(setup.runRoot, "docker", handle);
   const stages = new Stages((stage) => context.onStage(stage));
@@ -42,6 +48,20 @@ export async function ensureContainer(
   if (found === undefined) return await setup.starts.run(signal, () => makeNew(job));
   sameSpec(handle, found.labels[LABELS.spec], wanted.hash);
   return await reuse(job, found);
+}
+
+/** What is not built yet in this driver; each line goes with the part that honours it. */
+function refuseUnbuilt({ tier, workspace, ports, threadNetwork, files }: WantedSandbox): void {
+  const missing = [
+    ...(tier === 2 ? [] : [`tier ${tier}`]),
+    ...(workspace.mode === "none" ? [] : [`workspace mode "${workspace.mode}"`]),
+    ...(ports.length === 0 ? [] : ["ports"]),
+    ...(threadNetwork === undefined ? [] : ["network of a thread"]),
+    ...(Object.keys(files).length === 0 ? [] : ["files"]),
+  ];
+  if (missing.length === 0) return;
+  const what = missing.join(", ");
+  throw new DecoError("isolation_unavailable", `the docker provider has no ${what} yet`);
 }
 
 async function makeNew(job: Job): Promise<SandboxInfo> {

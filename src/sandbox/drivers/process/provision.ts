@@ -1,7 +1,6 @@
 import { chown, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { DecoError } from "../../../protocol/errors.ts";
-import type { SandboxSpec } from "../../../protocol/messages.ts";
 import { ensureHarnessdBinary } from "../../harnessd-binary.ts";
 import type { EnsureContext, SandboxInfo } from "../../provider.ts";
 import { isBrokenInside, reuseWait } from "../../ready.ts";
@@ -17,7 +16,13 @@ import {
   sealRunDir,
   writeRecord,
 } from "../../run-dir.ts";
-import { sameSpec, type WantedSandbox, wantedSandbox } from "../../sandbox-spec.ts";
+import {
+  type ResolvedSpec,
+  sameSpec,
+  tierOf,
+  type WantedSandbox,
+  wantedSandbox,
+} from "../../sandbox-spec.ts";
 import { Stages } from "../../stages.ts";
 import { endForgotten, endSandbox } from "./process-kill.ts";
 import { lookAtProcess, type ProcessFacts, type ProcessLook } from "./process-look.ts";
@@ -27,7 +32,7 @@ import { type Job, type ProcessSetup, startAndWait, untilReady } from "./start-p
 /** Finds, starts again, or makes the process of a handle. Rolls back what it began. */
 export async function ensureProcess(
   setup: ProcessSetup,
-  o: { handle: string; spec: SandboxSpec; context: EnsureContext },
+  o: { handle: string; spec: ResolvedSpec; context: EnsureContext },
   signal: AbortSignal,
 ): Promise<SandboxInfo> {
   const { handle, spec, context } = o;
@@ -65,8 +70,16 @@ async function asItIs(job: Job, { record, facts }: ProcessLook): Promise<Sandbox
 }
 
 /** @throws isolation_unavailable for what neither a namespace nor a plain child can give */
-function honoured(spec: SandboxSpec, confined: boolean): WantedSandbox {
-  if (spec.image !== undefined) refuse("images");
+function honoured(spec: ResolvedSpec, confined: boolean): WantedSandbox {
+  const { facts, tier, ports, network, workspace } = spec;
+  if (spec.image !== undefined || facts?.build !== undefined) refuse("images");
+  if (tierOf(tier) !== 2) refuse(`tier ${tier}: it is neither more nor less than tier 2`);
+  if (ports !== undefined && ports.length > 0) refuse("published ports");
+  if (network !== undefined) refuse("network of a thread");
+  if (workspace !== undefined && workspace.mode !== "none") {
+    refuse(`workspace mode "${workspace.mode}"`);
+  }
+  if (Object.keys(facts?.files ?? {}).length > 0) refuse("files of a template");
   if (confined && spec.egress === "open") refuse('network: its only egress is "none"');
   if (!confined && spec.egress === "none") refuse("way to take the network from a plain process");
   if (!confined && spec.resources !== undefined) refuse("limits for a plain process");
