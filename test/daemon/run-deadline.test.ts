@@ -79,18 +79,24 @@ test("a run that waits for its turn sleeps unnoticed", async () => {
   expect(typesOf(home.events("second"))).toEqual(["run.queued"]);
 });
 
-test("a journal of the version before is read, and its runs go on", () => {
+test.each([1, 2])("a journal of version %d is read, and its runs go on", (version) => {
   const path = join(home.dir, "old.db");
   openJournal({ path }).close();
   const db = new Database(path);
-  db.run("ALTER TABLE runs DROP COLUMN started_at");
-  db.run("ALTER TABLE runs DROP COLUMN slept_ms");
-  db.run("PRAGMA user_version = 1");
+  db.run("DROP INDEX runs_settled");
+  db.run("DROP TABLE journal");
+  db.run("ALTER TABLE runs DROP COLUMN settled_no");
+  if (version === 1) {
+    db.run("ALTER TABLE runs DROP COLUMN started_at");
+    db.run("ALTER TABLE runs DROP COLUMN slept_ms");
+  }
+  db.run(`PRAGMA user_version = ${version}`);
   db.close();
   const journal = openJournal({ path });
   journal.createRun({ runId: "a", attempt: 1, harness: "shell", prompt: "p" });
   journal.setProgress("a", 1, { startedAt: 5, sleptMs: 2 });
   journal.setProgress("a", 1, { startedAt: 9, sleptMs: 3 });
   expect(journal.record("a")).toMatchObject({ startedAt: 5, sleptMs: 5 });
+  expect(journal.settledRuns(0)).toMatchObject({ total: 0, runs: [] });
   journal.close();
 });
