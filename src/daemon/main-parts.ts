@@ -1,4 +1,3 @@
-import { DecoError } from "../protocol/errors.ts";
 import { HubClock } from "../protocol/hub-clock.ts";
 import { NonceCache } from "../protocol/nonces.ts";
 import { createProviders } from "../sandbox/providers.ts";
@@ -6,7 +5,7 @@ import { isThreadless } from "./close-sandboxes.ts";
 import type { Config } from "./config.ts";
 import { controlApp } from "./control/app.ts";
 import { type SigningSession, signed } from "./control/signed.ts";
-import { checkSpec } from "./executor/admission.ts";
+import { providerFor } from "./executor/admission.ts";
 import { createExecutor, type Executor } from "./executor/run-executor.ts";
 import { type Identity, openIdentity } from "./identity.ts";
 import { openInstance } from "./instance.ts";
@@ -15,6 +14,7 @@ import type { Log } from "./log.ts";
 import { createModelProxy } from "./model-proxy/model-proxy.ts";
 import { createOffer, type Offer } from "./offer.ts";
 import { createReconcile, type Reconcile } from "./reconcile.ts";
+import { rulesPlaces, type SandboxRules, sandboxRules } from "./sandbox-rules.ts";
 import { createSandboxes } from "./sandboxes.ts";
 import type { StatusSnapshot } from "./status.ts";
 import type { LinkSession } from "./supervise-state.ts";
@@ -45,22 +45,17 @@ export interface DaemonPartsOptions {
 export async function buildParts(options: DaemonPartsOptions): Promise<DaemonParts> {
   const { config, log, status, onOfferChange } = options;
   const { paths } = config;
+  const rules = sandboxRules(rulesPlaces(paths.config));
   const identity = await openIdentity(paths.machineFile);
   const { instanceId, modelTokenKey } = await openInstance(paths.instanceFile);
-  const providers = createProviders({
-    instanceId,
-    runRoot: paths.runRoot,
-    cacheDir: paths.cache,
-    log,
-    allowUnconfined: config.allowUnconfined,
-    ...(config.dockerHost === undefined ? {} : { dockerHost: config.dockerHost }),
-  });
+  const providers = providersOf(config, instanceId, log);
   const offer = await createOffer({ config, providers, log, onChange: onOfferChange });
   const journal = openJournal({ path: paths.journalFile });
   const modelProxy = createModelProxy({ upstreams: config.models, tokenKey: modelTokenKey, log });
   const executor = createExecutor({
     journal,
     providers,
+    rules,
     defaultProvider: offer.defaultProvider,
     checkProvider: offer.checkProvider,
     modelProxy: {
@@ -74,7 +69,7 @@ export async function buildParts(options: DaemonPartsOptions): Promise<DaemonPar
     },
     log,
   });
-  const sandboxes = sandboxesOf(providers, executor, offer);
+  const sandboxes = sandboxesOf({ providers, executor, offer, rules });
   const reconcile: Reconcile = createReconcile({
     keep: config.keepSandboxes,
     providers: () => [...providers.values()].filter(({ name }) => offer.mayHold(name)),
@@ -102,39 +97,42 @@ export async function buildParts(options: DaemonPartsOptions): Promise<DaemonPar
   };
 }
 
+function providersOf(config: Config, instanceId: string, log: Log) {
+  return createProviders({
+    instanceId,
+    runRoot: config.paths.runRoot,
+    cacheDir: config.paths.cache,
+    log,
+    allowUnconfined: config.allowUnconfined,
+    ...(config.dockerHost === undefined ? {} : { dockerHost: config.dockerHost }),
+  });
+}
+
 /** Nonces are per session: what was captured before a restart has another epoch and key. */
 function signingSession({ linkId, epoch, signingKey }: LinkSession, clock: HubClock) {
   const nonces = new NonceCache({ now: () => clock.now() });
   return { linkId, epoch, key: signingKey, nonces };
 }
 
-function sandboxesOf(
-  providers: ReturnType<typeof createProviders>,
-  executor: Executor,
-  offer: Offer,
-) {
+function sandboxesOf(o: {
+  providers: ReturnType<typeof createProviders>;
+  executor: Executor;
+  offer: Offer;
+  rules: SandboxRules;
+}) {
+  const { providers, executor, offer, rules } = o;
   return createSandboxes({
     providers,
     mayHold: offer.mayHold,
     busy: (handle) => executor.isBusy(handle),
     endRuns: (handle, signal) => executor.endRunsIn(handle, signal),
-    ensure: async (handle, spec, signal) => {
-      const name = spec.provider ?? orThrow(offer.defaultProvider());
-      const provider = providers.get(name);
-      if (provider === undefined) {
-        throw new DecoError("capability_missing", `this link offers no ${name} sandboxes`);
-      }
-      checkSpec(spec, name);
-      const refused = offer.checkProvider(name);
-      if (refused !== undefined) throw refused;
+    ensure: async (handle, asked, { local, signal }) => {
+      const spec = rules.resolve(asked, { local });
+      const { defaultProvider, checkProvider } = offer;
+      const provider = providerFor(spec, { providers, defaultProvider, checkProvider });
       const inUse = () => executor.isBusy(handle);
       return executor.sandboxes.ensure({ provider, handle, spec, inUse, signal });
     },
     remove: (provider, handle, signal) => executor.sandboxes.remove(provider, handle, signal),
   });
-}
-
-function orThrow<T>(value: T | DecoError): T {
-  if (value instanceof DecoError) throw value;
-  return value;
 }

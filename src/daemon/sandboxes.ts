@@ -5,11 +5,14 @@ import { untilAbort } from "../sandbox/until-abort.ts";
 
 /** All sandboxes of this laptop, whichever provider made them. */
 export interface Sandboxes {
-  /** @throws what the provider throws; `isolation_unavailable` without a provider. */
+  /**
+   * @throws what the provider throws; `isolation_unavailable` without a provider; policy_denied,
+   * which depends on whether it came over the laptop's own socket (`local`)
+   */
   ensure(
     handle: string,
     spec: SandboxSpec,
-    signal: AbortSignal,
+    o: { local: boolean; signal: AbortSignal },
   ): Promise<{ info: SandboxInfo; created: boolean }>;
   /** Waits for no engine longer than a moment: one that does not answer is named in `errors`. */
   list(signal: AbortSignal): Promise<{ sandboxes: SandboxInfo[]; errors: ListError[] }>;
@@ -32,7 +35,11 @@ export interface ListError {
 export interface SandboxesOptions {
   readonly providers: ReadonlyMap<ProviderName, SandboxProvider>;
   /** Makes a sandbox as a run would: same choice of provider, same checks, same model socket. */
-  readonly ensure: (handle: string, spec: SandboxSpec, signal: AbortSignal) => Promise<SandboxInfo>;
+  readonly ensure: (
+    handle: string,
+    spec: SandboxSpec,
+    o: { local: boolean; signal: AbortSignal },
+  ) => Promise<SandboxInfo>;
   readonly remove: (
     provider: SandboxProvider,
     handle: string,
@@ -53,9 +60,9 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
   const { ensure, busy } = options;
   const find = (handle: string, signal: AbortSignal) => findSandbox(options, handle, signal);
   return {
-    async ensure(handle, spec, signal) {
-      const before = await find(handle, signal);
-      const info = await ensure(handle, spec, signal);
+    async ensure(handle, spec, o) {
+      const before = await find(handle, o.signal);
+      const info = await ensure(handle, spec, o);
       return { info, created: before === undefined };
     },
     list: (signal) => listAll(options, signal),

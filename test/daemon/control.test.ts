@@ -137,7 +137,13 @@ describe.each(["tcp", "tunnel"] as const)("through %s", (through: Transport) => 
     ["a wrong method", { method: "PATCH", path: "/v1/status" }, 405, "method_not_allowed"],
     ["an unknown sandbox", { method: "GET", path: "/v1/sandboxes/nope" }, 404, "sandbox_not_found"],
     ["a port of 0", { method: "GET", path: "/v1/sandboxes/a/ports/0/" }, 400, "invalid_request"],
-    ["a tier that can't be had", dispatch({ sandbox: { tier: 4 } }), 409, "isolation_unavailable"],
+    ["a tier that nobody allowed", dispatch({ sandbox: { tier: 4 } }), 409, "policy_denied"],
+    [
+      "a tier that can't be had",
+      dispatch({ sandbox: { tier: 1, egress: "open" } }),
+      409,
+      "isolation_unavailable",
+    ],
   ] as [string, WireRequest, number, string][])(
     "%s is a typed, signed answer with its fix",
     async (_what, request, status, code) => {

@@ -26,7 +26,7 @@ function sandboxes(o: { busy?: boolean; seen?: readonly ProviderName[] } = {}) {
     endRuns: () => Promise.resolve(),
     mayHold: (name) => (o.seen ?? ["docker", "process"]).includes(name),
     busy: () => o.busy ?? false,
-    ensure: (handle, spec, signal) => docker.ensure(handle, spec, context, signal),
+    ensure: (handle, spec, { signal }) => docker.ensure(handle, spec, context, signal),
     remove: (provider, handle, signal) => provider.remove(handle, signal),
   });
   return { all, docker, process };
@@ -34,7 +34,7 @@ function sandboxes(o: { busy?: boolean; seen?: readonly ProviderName[] } = {}) {
 
 test("a sandbox with a run in it is removed only by force", async () => {
   const { all, docker } = sandboxes({ busy: true });
-  await all.ensure("box", {}, never);
+  await all.ensure("box", {}, { local: true, signal: never });
   const refused = all.remove("box", { force: false }, never);
   await expect(refused).rejects.toMatchObject({ code: "sandbox_busy", info: { status: 409 } });
   expect(docker.boxes.size).toBe(1);

@@ -72,7 +72,8 @@ export async function controlPlane(options: { maxBodyBytes?: number } = {}): Pro
     endRuns: () => Promise.resolve(),
     mayHold: () => true,
     busy: (handle) => executor.isBusy(handle),
-    ensure: (handle, spec, signal) => executor.sandboxes.ensure({ provider, handle, spec, signal }),
+    ensure: (handle, spec, { signal }) =>
+      executor.sandboxes.ensure({ provider, handle, spec, signal }),
     remove: (from, handle, signal) => from.remove(handle, signal),
   });
   let followers = 0;

@@ -6,6 +6,8 @@ export interface ControlEnv {
   readonly target?: string | undefined;
   /** There for upgrades only: sends the head (101) and gives the raw connection. */
   readonly tunnelUpgrade?: ((head: UpgradeHead) => Duplex) | undefined;
+  /** Whether it came with a hub's signature; else it is the laptop's own socket. */
+  readonly signed?: true | undefined;
   /** Called by handlers whose answer is a stream: it is passed on as it is, unsigned. */
   readonly markStream?: () => void;
 }

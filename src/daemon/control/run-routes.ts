@@ -17,7 +17,7 @@ import { runEvents } from "./run-events.ts";
 /** What the routes need of the executor; each throws a DecoError with the code to answer. */
 export interface RunControl {
   /** Returns after the ledger's commit; the work goes on without the caller. */
-  dispatch(body: DispatchRun): RunState | Promise<RunState>;
+  dispatch(body: DispatchRun, o: { local: boolean }): RunState | Promise<RunState>;
   cancel(runId: string, attempt: number): unknown;
   input(runId: string, attempt: number, text: string, signal: AbortSignal): unknown;
   approve(runId: string, attempt: number, decision: Decision, signal: AbortSignal): unknown;
@@ -42,7 +42,7 @@ export function runRoutes({ journal, runs }: RunRoutesOptions) {
       if (!(HARNESSES as readonly string[]).includes(body.harness)) {
         throw new DecoError("unknown_harness", `no harness is called ${body.harness}`);
       }
-      return c.json(await runs.dispatch(body), 202);
+      return c.json(await runs.dispatch(body, { local: c.env.signed !== true }), 202);
     })
     .get("/", (c) => c.json({ runs: journal.list() }))
     .get("/:id", (c) => c.json(known(journal, c)))

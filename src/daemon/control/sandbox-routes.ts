@@ -21,7 +21,10 @@ export function sandboxRoutes({ sandboxes }: SandboxRoutesOptions) {
     .put("/:handle", async (c) => {
       const handle = parseHandle(c.req.param("handle"));
       const spec = await readJson(c.req.raw, SandboxSpec);
-      const { info, created } = await sandboxes.ensure(handle, spec, c.req.raw.signal);
+      const { info, created } = await sandboxes.ensure(handle, spec, {
+        local: c.env.signed !== true,
+        signal: c.req.raw.signal,
+      });
       return c.json(outside(info), created ? 201 : 200);
     })
     .get("/:handle", async (c) => {

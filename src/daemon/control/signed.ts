@@ -57,7 +57,11 @@ export function signed(options: SignedOptions): ControlFetch {
       const markStream = () => {
         streaming = true;
       };
-      const answer = await passOn(options, session, checked, request, { ...env, markStream });
+      const answer = await passOn(options, session, checked, request, {
+        ...env,
+        signed: true,
+        markStream,
+      });
       if (streaming) return answer;
       return signedAnswer(session, request, answer, options.now());
     },

@@ -4,9 +4,10 @@ import {
   HARNESSES,
   type HarnessName,
   type ProviderName,
-  type SandboxSpec,
 } from "../../protocol/messages.ts";
+import { refuseForProcess } from "../../sandbox/drivers/process/refuse.ts";
 import type { SandboxProvider } from "../../sandbox/provider.ts";
+import { type ResolvedSpec, wantedSandbox } from "../../sandbox/sandbox-spec.ts";
 
 export interface AdmissionRules {
   readonly providers: ReadonlyMap<ProviderName, SandboxProvider>;
@@ -22,12 +23,29 @@ export interface AdmissionRules {
  * Which provider runs a dispatch. Decided before anything is promised; what this version can't
  * honour is refused, never ignored, and never replaced by something weaker (LESSONS 25).
  *
- * @throws unknown_harness, capability_missing, isolation_unavailable, and what `defaultProvider`
- * or `checkProvider` say
+ * @param spec what the dispatch's sandbox object means on this laptop
+ * @throws unknown_harness, harness_missing, capability_missing, isolation_unavailable, and what
+ * `defaultProvider` or `checkProvider` say
  */
-export function admit(dispatch: DispatchRun, rules: AdmissionRules): SandboxProvider {
-  checkHarness(dispatch.harness, rules.harnesses);
-  const spec = dispatch.sandbox ?? {};
+export function admit(
+  { harness }: DispatchRun,
+  spec: ResolvedSpec,
+  rules: AdmissionRules,
+): SandboxProvider {
+  checkHarness(harness, rules.harnesses);
+  const { template = "", harnesses } = spec.facts ?? {};
+  if (harnesses !== undefined && !harnesses.some((name) => name === harness)) {
+    const detail = `template "${template}" has ${harnesses.join(", ")}, not ${harness}`;
+    throw new DecoError("harness_missing", detail, { fix: "Use another template." });
+  }
+  return providerFor(spec, rules);
+}
+
+/** @throws capability_missing, isolation_unavailable, and why the provider can't be used */
+export function providerFor(
+  spec: ResolvedSpec,
+  rules: Omit<AdmissionRules, "harnesses">,
+): SandboxProvider {
   const name = spec.provider ?? orThrow(rules.defaultProvider());
   const provider = rules.providers.get(name);
   if (!provider) {
@@ -53,19 +71,13 @@ function checkHarness(harness: string, offered: readonly HarnessName[]): void {
   });
 }
 
-/** @throws isolation_unavailable */
-export function checkSpec(spec: SandboxSpec, provider: ProviderName): void {
-  const { tier, workspace, template, image, egress } = spec;
-  if (tier === 1 || tier === 3 || tier === 4) refuse(`tier ${tier}`);
-  if (workspace && workspace.mode !== "none") refuse(`workspace mode "${workspace.mode}"`);
-  if (template !== undefined) refuse(`template "${template}"`);
+/** What its driver would refuse, said before anything is promised. @throws isolation_unavailable */
+function checkSpec(spec: ResolvedSpec, provider: ProviderName): void {
+  wantedSandbox(spec, provider, { egress: provider === "process" ? "none" : "open" });
   if (provider !== "process") return;
-  if (image !== undefined) refuse(`image "${image}" with the process provider`);
-  if (egress === "open") refuse(`egress "open" with the process provider`);
-}
-
-function refuse(what: string): never {
-  throw new DecoError("isolation_unavailable", `${what} can't be had here`);
+  refuseForProcess(spec);
+  if (spec.egress !== "open") return;
+  throw new DecoError("isolation_unavailable", `the process provider has no egress "open"`);
 }
 
 function orThrow(name: ProviderName | DecoError): ProviderName {

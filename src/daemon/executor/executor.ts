@@ -3,6 +3,7 @@ import type { DispatchRun, HarnessName, ProviderName, RunState } from "../../pro
 import type { SandboxProvider } from "../../sandbox/provider.ts";
 import type { Journal } from "../journal.ts";
 import type { Log } from "../log.ts";
+import type { SandboxRules } from "../sandbox-rules.ts";
 import type { ActiveRun } from "./live-run.ts";
 import type { RunModelAccess } from "./parts.ts";
 import type { SandboxHost } from "./sandbox-host.ts";
@@ -14,6 +15,8 @@ export interface ExecutorOptions {
   readonly defaultProvider: () => ProviderName | DecoError;
   /** Why a provider can't be used now, by the newest probe. Absent: every one can. */
   readonly checkProvider?: (name: ProviderName) => DecoError | undefined;
+  /** What sandbox objects mean here. Absent: as without any file of the owner. */
+  readonly rules?: SandboxRules;
   readonly modelProxy: RunModelAccess;
   readonly limits: { readonly maxRuns: number };
   /** Harnesses that may be dispatched; shell and claude-code when absent. */
@@ -32,10 +35,12 @@ export interface Executor {
   /**
    * Enters a run into the ledger and starts it; the same dispatch again attaches.
    *
-   * @throws unknown_harness, capability_missing, isolation_unavailable, run_conflict,
-   * attempt_stale, draining, and why no provider can be used
+   * @param o.local whether it came over the laptop's own socket; policy grants by it
+   * @throws unknown_harness, harness_missing, capability_missing, invalid_request,
+   * isolation_unavailable, policy_denied, run_conflict, attempt_stale, draining, and why no provider
+   * can be used
    */
-  dispatch(body: DispatchRun): RunState;
+  dispatch(body: DispatchRun, o?: { local: boolean }): RunState;
   /** Durable when it returns, also for a run that was not dispatched yet. @throws attempt_stale */
   cancel(runId: string, attempt?: number): void;
   /** @throws run_not_found, attempt_stale, run_not_waiting, harness_unreachable */

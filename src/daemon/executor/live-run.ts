@@ -1,6 +1,7 @@
 import type { DispatchRun, ProviderName } from "../../protocol/messages.ts";
 import type { HarnessClient } from "../../sandbox/harness-client.ts";
 import type { SandboxInfo, SandboxProvider } from "../../sandbox/provider.ts";
+import type { ResolvedSpec } from "../../sandbox/sandbox-spec.ts";
 import { RunStopped, type StopReason } from "./run-stop.ts";
 
 /** One attempt that this process works on. */
@@ -8,6 +9,8 @@ export interface LiveRun {
   readonly dispatch: DispatchRun;
   readonly provider: SandboxProvider;
   readonly handle: string;
+  /** What the dispatch's sandbox object means on this laptop. */
+  readonly spec: ResolvedSpec;
   /** Aborted with a {@link RunStopped}; the first reason stays. */
   readonly signal: AbortSignal;
   readonly stop: (reason: StopReason) => void;
@@ -28,13 +31,14 @@ export interface LiveRun {
 export function newLiveRun(
   dispatch: DispatchRun,
   provider: SandboxProvider,
-  handle: string,
+  { handle, spec }: { handle: string; spec: ResolvedSpec },
 ): LiveRun {
   const controller = new AbortController();
   return {
     dispatch,
     provider,
     handle,
+    spec,
     signal: controller.signal,
     stop: (reason) => controller.abort(new RunStopped(reason)),
     done: Promise.resolve(),

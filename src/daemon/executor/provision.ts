@@ -1,6 +1,6 @@
 import { DecoError } from "../../protocol/errors.ts";
-import type { SandboxSpec } from "../../protocol/messages.ts";
 import type { SandboxInfo } from "../../sandbox/provider.ts";
+import type { ResolvedSpec } from "../../sandbox/sandbox-spec.ts";
 import type { LiveRun } from "./live-run.ts";
 import type { ExecutorParts } from "./parts.ts";
 import { LegError } from "./run-failure.ts";
@@ -8,13 +8,13 @@ import { LegError } from "./run-failure.ts";
 /** Makes or finds the run's sandbox, telling each stage; then says where the run is. */
 export async function provision(parts: ExecutorParts, live: LiveRun): Promise<SandboxInfo> {
   const { journal, sandboxes, now } = parts;
-  const { dispatch, provider, handle, signal } = live;
+  const { dispatch, provider, handle, spec, signal } = live;
   const { runId, attempt, thread, harness } = dispatch;
   const since = now();
   const info = await sandboxes.ensure({
     provider,
     handle,
-    spec: sandboxSpec(dispatch.sandbox ?? {}),
+    spec: sandboxSpec(spec),
     harness,
     ...(thread === undefined ? {} : { thread }),
     onStage: (stage) => {
@@ -35,6 +35,6 @@ export async function provision(parts: ExecutorParts, live: LiveRun): Promise<Sa
 }
 
 /** The run's environment goes to its harness: it must not make the sandbox another one. */
-function sandboxSpec({ env: _env, ...spec }: SandboxSpec): SandboxSpec {
+function sandboxSpec({ env: _env, ...spec }: ResolvedSpec): ResolvedSpec {
   return spec;
 }

@@ -1,8 +1,10 @@
 import { DecoError } from "../../protocol/errors.ts";
 import type { DispatchRun, HarnessName, ProviderName, RunState } from "../../protocol/messages.ts";
 import type { SandboxProvider } from "../../sandbox/provider.ts";
+import type { ResolvedSpec } from "../../sandbox/sandbox-spec.ts";
 import { untilAbort } from "../../sandbox/until-abort.ts";
 import type { RunRecord } from "../journal.ts";
+import { rulesPlaces, type SandboxRules, sandboxRules } from "../sandbox-rules.ts";
 import { admit } from "./admission.ts";
 import type { Executor, ExecutorOptions } from "./executor.ts";
 import { handleOf } from "./handle-of.ts";
@@ -18,6 +20,8 @@ import { saySlept } from "./say-slept.ts";
 export type { Executor, ExecutorOptions } from "./executor.ts";
 
 const DEFAULT_HARNESSES: readonly HarnessName[] = ["shell", "claude-code"];
+/** No file is there: built-in templates, and a policy that grants nothing. */
+const NO_FILES = sandboxRules(rulesPlaces("/dev/null"));
 
 export function createExecutor(options: ExecutorOptions): Executor {
   return new RunExecutor(options);
@@ -26,6 +30,7 @@ export function createExecutor(options: ExecutorOptions): Executor {
 class RunExecutor implements Executor {
   readonly sandboxes: SandboxHost;
   readonly #options: ExecutorOptions;
+  readonly #rules: SandboxRules;
   readonly #parts: ExecutorParts;
   readonly #leaving = new AbortController();
   readonly #live = new Map<string, LiveRun>();
@@ -34,6 +39,7 @@ class RunExecutor implements Executor {
 
   constructor(options: ExecutorOptions) {
     this.#options = options;
+    this.#rules = options.rules ?? NO_FILES;
     const { journal, providers, modelProxy, limits, log, instanceId, now = Date.now } = options;
     this.sandboxes = createSandboxHost({ instanceId, modelProxy, log });
     this.#parts = {
@@ -48,16 +54,18 @@ class RunExecutor implements Executor {
     };
   }
 
-  dispatch(body: DispatchRun): RunState {
+  dispatch(body: DispatchRun, { local } = { local: false }): RunState {
     const { journal } = this.#parts;
     const { runId, attempt } = body;
     const known = journal.record(runId);
     // What was promised is told again, whatever could be promised now.
     if (known && attempt <= known.attempt) return stateOf(journal.createRun(body).run);
-    const provider = this.#admit(body);
+    if (this.#draining) throw new DecoError("draining", "the daemon takes no new runs");
+    const spec = this.#resolve(body, local);
+    const provider = this.#admit(body, spec);
     this.resumeAll();
     const { run } = journal.createRun(body);
-    if (!run.ended) this.#start(body, provider);
+    if (!run.ended) this.#start(body, provider, spec);
     return stateOf(run);
   }
 
@@ -166,10 +174,13 @@ class RunExecutor implements Executor {
     }
   }
 
-  #admit(body: DispatchRun): SandboxProvider {
-    if (this.#draining) throw new DecoError("draining", "the daemon takes no new runs");
+  #resolve({ sandbox, user, thread }: DispatchRun, local: boolean): ResolvedSpec {
+    return this.#rules.resolve(sandbox ?? {}, { user, thread, local });
+  }
+
+  #admit(body: DispatchRun, spec: ResolvedSpec): SandboxProvider {
     const { providers, defaultProvider, checkProvider, harnesses } = this.#options;
-    return admit(body, {
+    return admit(body, spec, {
       providers,
       defaultProvider,
       checkProvider: checkProvider ?? (() => undefined),
@@ -177,8 +188,8 @@ class RunExecutor implements Executor {
     });
   }
 
-  #start(body: DispatchRun, provider: SandboxProvider): void {
-    const live = newLiveRun(body, provider, handleOf(body, provider.name));
+  #start(body: DispatchRun, provider: SandboxProvider, spec: ResolvedSpec): void {
+    const live = newLiveRun(body, provider, { handle: handleOf(body, provider.name), spec });
     const before = this.#supersede(body.runId);
     this.#track(live, performRun(this.#parts, live, before));
   }
@@ -186,12 +197,15 @@ class RunExecutor implements Executor {
   #resume(record: RunRecord): void {
     const { runId, attempt } = record;
     const body = this.#parts.journal.dispatch(runId, attempt);
-    const name = record.provider ?? this.#providerOf(body);
-    const provider = name && this.#parts.providers.get(name);
-    if (!provider) return this.#fail(record, name);
-    const live = newLiveRun(body, provider, record.handle ?? handleOf(body, provider.name));
-    if (record.cancelRequested) live.stop("cancelled");
     const repeatable = record.phase === "queued" || record.phase === "provisioning";
+    const spec = this.#resolveAgain(body, repeatable);
+    if (spec instanceof DecoError) return this.#fail(record, spec);
+    const name = record.provider ?? this.#providerOf(spec);
+    const provider = name && this.#parts.providers.get(name);
+    if (!provider) return this.#fail(record, lostProvider(name));
+    const handle = record.handle ?? handleOf(body, provider.name);
+    const live = newLiveRun(body, provider, { handle, spec });
+    if (record.cancelRequested) live.stop("cancelled");
     live.touched = record.phase !== "queued";
     const before = this.#supersede(runId);
     const work = repeatable
@@ -208,15 +222,29 @@ class RunExecutor implements Executor {
     return Promise.all(lower.map((live) => live.done)).then(() => undefined);
   }
 
-  #providerOf(body: DispatchRun): ProviderName | undefined {
-    if (body.sandbox?.provider) return body.sandbox.provider;
+  /**
+   * The owner may have changed a template or taken back a consent since the dispatch. What was told
+   * to its harness goes on all the same. Whether it came over the laptop's own socket is not
+   * journaled: then it counts as from nobody known.
+   */
+  #resolveAgain(body: DispatchRun, repeatable: boolean): ResolvedSpec | DecoError {
+    try {
+      return this.#resolve(body, false);
+    } catch (thrown) {
+      if (repeatable) return DecoError.from(thrown);
+      const { env } = body.sandbox ?? {};
+      return env === undefined ? {} : { env };
+    }
+  }
+
+  #providerOf(spec: ResolvedSpec): ProviderName | undefined {
+    if (spec.provider) return spec.provider;
     const name = this.#options.defaultProvider();
     return name instanceof DecoError ? undefined : name;
   }
 
-  #fail(record: RunRecord, name: ProviderName | undefined): void {
-    const detail = `after its restart the daemon has no ${name ?? "provider of"} sandboxes`;
-    const payload = failurePayload(new DecoError("sandbox_lost", detail));
+  #fail(record: RunRecord, error: DecoError): void {
+    const payload = failurePayload(error);
     this.#parts.journal.append(record.runId, record.attempt, [{ type: "run.failed", payload }]);
   }
 
@@ -254,6 +282,11 @@ class RunExecutor implements Executor {
     if (newest.status === "waiting" && harness) return harness;
     throw new DecoError("run_not_waiting", `${runId} is ${newest.status}`);
   }
+}
+
+function lostProvider(name: ProviderName | undefined): DecoError {
+  const detail = `after its restart the daemon has no ${name ?? "provider of"} sandboxes`;
+  return new DecoError("sandbox_lost", detail);
 }
 
 function keyOf(runId: string, attempt: number): string {

@@ -1,5 +1,5 @@
-import type { SandboxSpec } from "../../protocol/messages.ts";
 import type { EnsureContext, SandboxInfo, SandboxProvider } from "../../sandbox/provider.ts";
+import type { ResolvedSpec } from "../../sandbox/sandbox-spec.ts";
 import type { Log } from "../log.ts";
 import { createModelSockets } from "./model-sockets.ts";
 import type { RunModelAccess } from "./parts.ts";
@@ -7,7 +7,7 @@ import type { RunModelAccess } from "./parts.ts";
 interface EnsureSandbox {
   readonly provider: SandboxProvider;
   readonly handle: string;
-  readonly spec: SandboxSpec;
+  readonly spec: ResolvedSpec;
   readonly thread?: string;
   readonly harness?: string;
   readonly onStage?: (stage: string) => void;

@@ -6,6 +6,7 @@ import {
   type HarnessClient,
   harnessClient,
 } from "../../sandbox/harness-client.ts";
+import type { ResolvedSpec } from "../../sandbox/sandbox-spec.ts";
 import type { LiveRun } from "./live-run.ts";
 import type { ExecutorParts } from "./parts.ts";
 import { LegError, onLeg } from "./run-failure.ts";
@@ -39,7 +40,7 @@ export async function startHarness(parts: ExecutorParts, live: LiveRun): Promise
  */
 export async function harnessRunOf(
   { journal, modelProxy }: ExecutorParts,
-  { dispatch, signal }: LiveRun,
+  { dispatch, spec, signal }: LiveRun,
   client: HarnessClient,
 ): Promise<string> {
   const { runId, attempt, prompt } = dispatch;
@@ -48,7 +49,7 @@ export async function harnessRunOf(
   let found = byName ? runs[0]?.id : going.length === 1 ? going[0]?.id : undefined;
   if (found === undefined && byName) {
     const { token } = modelProxy.grant(runId);
-    found = (await client.createRun(harnessBody(dispatch, token), signal)).runId;
+    found = (await client.createRun(harnessBody(dispatch, spec, token), signal)).runId;
   }
   if (found === undefined) {
     const detail = "the daemon ended just when it started the harness";
@@ -61,11 +62,11 @@ export async function harnessRunOf(
 /** A request whose answer is lost is asked again where that can't start the run twice. */
 async function create(
   parts: ExecutorParts,
-  { dispatch, signal }: LiveRun,
+  { dispatch, spec, signal }: LiveRun,
   client: HarnessClient,
   token: string,
 ): Promise<string> {
-  const body = harnessBody(dispatch, token);
+  const body = harnessBody(dispatch, spec, token);
   let lost: DecoError | undefined;
   for (let round = 1; ; round++) {
     try {
@@ -87,8 +88,12 @@ function nameOf({ runId, attempt }: DispatchRun): string {
   return `${runId}.${attempt}`;
 }
 
-function harnessBody(dispatch: DispatchRun, token: string): CreateHarnessRun {
-  const { prompt, harness, options = {}, sandbox } = dispatch;
+function harnessBody(
+  dispatch: DispatchRun,
+  { env }: ResolvedSpec,
+  token: string,
+): CreateHarnessRun {
+  const { prompt, harness, options = {} } = dispatch;
   const { model, systemPrompt, maxSteps, timeoutSeconds } = options;
   return {
     prompt,
@@ -98,7 +103,7 @@ function harnessBody(dispatch: DispatchRun, token: string): CreateHarnessRun {
     ...(systemPrompt === undefined ? {} : { system_prompt: systemPrompt }),
     ...(maxSteps === undefined ? {} : { max_steps: maxSteps }),
     ...(timeoutSeconds === undefined ? {} : { timeout_seconds: timeoutSeconds }),
-    ...(sandbox?.env === undefined ? {} : { env: sandbox.env }),
+    ...(env === undefined ? {} : { env }),
     model_access: { token },
   };
 }

@@ -19,7 +19,6 @@ import {
 import {
   type ResolvedSpec,
   sameSpec,
-  tierOf,
   type WantedSandbox,
   wantedSandbox,
 } from "../../sandbox-spec.ts";
@@ -27,6 +26,7 @@ import { Stages } from "../../stages.ts";
 import { endForgotten, endSandbox } from "./process-kill.ts";
 import { lookAtProcess, type ProcessFacts, type ProcessLook } from "./process-look.ts";
 import { uidOf } from "./process-options.ts";
+import { refuse, refuseForProcess } from "./refuse.ts";
 import { type Job, type ProcessSetup, startAndWait, untilReady } from "./start-process.ts";
 
 /** Finds, starts again, or makes the process of a handle. Rolls back what it began. */
@@ -71,23 +71,11 @@ async function asItIs(job: Job, { record, facts }: ProcessLook): Promise<Sandbox
 
 /** @throws isolation_unavailable for what neither a namespace nor a plain child can give */
 function honoured(spec: ResolvedSpec, confined: boolean): WantedSandbox {
-  const { facts, tier, ports, network, workspace } = spec;
-  if (spec.image !== undefined || facts?.build !== undefined) refuse("images");
-  if (tierOf(tier) !== 2) refuse(`tier ${tier}: it is neither more nor less than tier 2`);
-  if (ports !== undefined && ports.length > 0) refuse("published ports");
-  if (network !== undefined) refuse("network of a thread");
-  if (workspace !== undefined && workspace.mode !== "none") {
-    refuse(`workspace mode "${workspace.mode}"`);
-  }
-  if (Object.keys(facts?.files ?? {}).length > 0) refuse("files of a template");
+  refuseForProcess(spec);
   if (confined && spec.egress === "open") refuse('network: its only egress is "none"');
   if (!confined && spec.egress === "none") refuse("way to take the network from a plain process");
   if (!confined && spec.resources !== undefined) refuse("limits for a plain process");
   return wantedSandbox(spec, "process", { egress: confined ? "none" : "open" });
-}
-
-function refuse(what: string): never {
-  throw new DecoError("isolation_unavailable", `the process provider has no ${what}`);
 }
 
 async function makeNew(job: Job): Promise<SandboxInfo> {

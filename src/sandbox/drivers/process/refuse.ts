@@ -1,0 +1,22 @@
+import { DecoError } from "../../../protocol/errors.ts";
+import { type ResolvedSpec, tierOf } from "../../sandbox-spec.ts";
+
+/** @throws isolation_unavailable for what no process of this machine can be given, confined or not */
+export function refuseForProcess(spec: ResolvedSpec): void {
+  const { facts, tier, ports = [], network, workspace } = spec;
+  if (spec.image !== undefined) refuse("images");
+  // Its programs are this machine's own, and harnessd is in none of its images.
+  if (facts?.build !== undefined && facts.build !== "harnessd") refuse(`image "${facts.build}"`);
+  if (facts?.runtime !== undefined) refuse(`runtime "${facts.runtime}"`);
+  if (tierOf(tier) !== 2) refuse(`tier ${tier}: what it makes is tier 2`);
+  if (ports.length > 0) refuse("published ports");
+  if (network !== undefined) refuse("network of a thread");
+  if (workspace !== undefined && workspace.mode !== "none") {
+    refuse(`workspace mode "${workspace.mode}"`);
+  }
+  if (Object.keys(facts?.files ?? {}).length > 0) refuse("files of a template");
+}
+
+export function refuse(what: string): never {
+  throw new DecoError("isolation_unavailable", `the process provider has no ${what}`);
+}

@@ -1,0 +1,189 @@
+import { afterAll, expect, test } from "bun:test";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DecoError } from "../../src/protocol/errors.ts";
+import type { SandboxSpec } from "../../src/protocol/messages.ts";
+import { wantedSandbox } from "../../src/sandbox/sandbox-spec.ts";
+import { BUILTIN_TEMPLATES } from "../../src/sandbox/templates/builtin.ts";
+import { listTemplates } from "../../src/sandbox/templates/read-templates.ts";
+import { resolveSpec } from "../../src/sandbox/templates/resolve.ts";
+import { Template } from "../../src/sandbox/templates/template.ts";
+
+const home = await mkdtemp(join(tmpdir(), "deco-t-"));
+afterAll(() => rm(home, { recursive: true }));
+const places = { templates: join(home, "templates"), runtimes: join(home, "runtimes.json") };
+await mkdir(places.templates);
+
+const DIGEST = `sha256:${"a".repeat(64)}`;
+const template = (name: string, value: unknown) =>
+  writeFile(join(places.templates, `${name}.json`), JSON.stringify(value));
+const resolve = (spec: SandboxSpec) => resolveSpec(spec, places);
+const wanted = (spec: SandboxSpec) => wantedSandbox(resolve(spec), "docker", { egress: "open" });
+
+function refusal(work: () => unknown): DecoError {
+  try {
+    work();
+  } catch (thrown) {
+    return DecoError.from(thrown);
+  }
+  throw new Error("nothing was refused");
+}
+
+test("there is one built-in template each for shell, claude-code, codex and all", () => {
+  expect(Object.keys(BUILTIN_TEMPLATES)).toEqual(["shell", "claude-code", "codex", "all"]);
+  for (const [name, one] of Object.entries(BUILTIN_TEMPLATES)) {
+    expect(Template.parse(one)).toEqual(one);
+    expect(wanted({ template: name })).toMatchObject({ tier: 2, workspace: { mode: "none" } });
+  }
+  expect(wanted({ template: "shell" })).toMatchObject({ build: "harnessd", memoryMib: 512 });
+});
+
+test("a template fills in what the request leaves open; what the request says wins", async () => {
+  await template("haskell", {
+    version: 1,
+    source: { image: `example.org/haskell@${DIGEST}`, platform: "linux/amd64" },
+    harnesses: ["shell"],
+    tier: 1,
+    resources: { memoryMib: 2048, cpus: 2 },
+    env: { LANG: "C", GHC: "9" },
+    egress: "none",
+    workspace: { mode: "git", url: "https://example.org/x.git" },
+    readyBudgetMs: 60_000,
+    labels: ["haskell", "ghc-9"],
+  });
+  expect(wanted({ template: "haskell" })).toMatchObject({
+    image: `example.org/haskell@${DIGEST}`,
+    platform: "linux/amd64",
+    tier: 1,
+    memoryMib: 2048,
+    cpus: 2,
+    pids: 128,
+    env: { GHC: "9", LANG: "C" },
+    egress: "none",
+    workspace: { mode: "git" },
+    readyBudgetMs: 60_000,
+    labels: ["haskell", "ghc-9"],
+  });
+  const own = wanted({
+    template: "haskell",
+    image: "mine:1",
+    tier: 2,
+    resources: { cpus: 1 },
+    env: { LANG: "C.UTF-8" },
+    egress: "open",
+    workspace: { mode: "none" },
+    ports: [3000, 80, 80],
+  });
+  expect(own).toMatchObject({
+    image: "mine:1",
+    tier: 2,
+    memoryMib: 2048,
+    cpus: 1,
+    env: { GHC: "9", LANG: "C.UTF-8" },
+    egress: "open",
+    workspace: { mode: "none" },
+    ports: [80, 3000],
+  });
+  // Nothing is known of what another image has.
+  expect(own.platform).toBeUndefined();
+  expect(resolve({ template: "haskell", image: "mine:1" }).facts?.harnesses).toBeUndefined();
+  // An unknown tier of the request is tier 2, and wins all the same.
+  expect(wanted({ template: "haskell", tier: 0, egress: "open" }).tier).toBe(2);
+});
+
+test("an unknown template is refused with the known ones, whatever its name looks like", () => {
+  for (const name of ["nope", "../policy", "a/b", "constructor", "x".repeat(200)]) {
+    const error = refusal(() => resolve({ template: name }));
+    expect([error.code, error.info.status]).toEqual(["capability_missing", 409]);
+    expect(error.fix).toContain("all, claude-code, codex");
+    expect(error.extensions["knownTemplates"]).toContain("shell");
+  }
+});
+
+test("a broken template is refused with its line, is listed as such, and hides no other", async () => {
+  await writeFile(
+    join(places.templates, "broken.json"),
+    '{\n"version": 1,\n"source": {"image": "debian:12"}\n}',
+  );
+  const error = refusal(() => resolve({ template: "broken" }));
+  expect(error.code).toBe("capability_missing");
+  expect(error.message).toContain("line 3: source");
+  const all = listTemplates(places.templates);
+  expect(all.find(({ name }) => name === "broken")).toMatchObject({
+    problem: error.message.slice(23),
+  });
+  expect(all.find(({ name }) => name === "shell")).toMatchObject({ from: "built-in" });
+  await rm(join(places.templates, "broken.json"));
+});
+
+test("a file of the config folder wins over a built-in template of its name", async () => {
+  await template("shell", { version: 1, source: { build: "harnessd" }, labels: ["mine"] });
+  expect(wanted({ template: "shell" }).labels).toEqual(["mine"]);
+  await rm(join(places.templates, "shell.json"));
+  expect(wanted({ template: "shell" }).labels).toEqual(["shell"]);
+});
+
+test("files of a template stay below the workspace", () => {
+  for (const path of ["/etc/passwd", "../x", "a/../../x", "a//b", ".", "a/./b", "a\\b", "a\0b"]) {
+    expect(Template.safeParse({ version: 1, files: { [path]: { text: "" } } }).success).toBe(false);
+  }
+  const good = { version: 1, files: { "src/main.hs": { text: "main", mode: "0755" } } };
+  expect(Template.safeParse(good).success).toBe(true);
+});
+
+test("a variable that the template requires is given by request or template, else it is a 400", async () => {
+  await template("needs", { version: 1, requires: { env: ["KEY"] } });
+  const error = refusal(() => resolve({ template: "needs" }));
+  expect([error.code, error.info.status]).toEqual(["invalid_request", 400]);
+  expect(error.message).toContain("KEY");
+  expect(resolve({ template: "needs", env: { KEY: "x" } }).env).toEqual({ KEY: "x" });
+});
+
+test("a runtime stands for its image; an unknown one is refused with the known ones", async () => {
+  const node = { image: `node@${DIGEST}`, labels: ["node", "javascript"] };
+  await writeFile(places.runtimes, JSON.stringify({ version: 1, runtimes: { node } }));
+  expect(wanted({ runtime: "node" })).toMatchObject({
+    image: `node@${DIGEST}`,
+    labels: ["node", "javascript"],
+  });
+  await template("web", { version: 1, source: { runtime: "node" }, labels: ["web"] });
+  expect(wanted({ template: "web" })).toMatchObject({
+    image: `node@${DIGEST}`,
+    labels: ["node", "javascript", "web"],
+  });
+  expect(wanted({ template: "web", runtime: "posix" })).toMatchObject({
+    image: undefined,
+    build: "harnessd",
+  });
+  for (const name of ["cobol", "toString", "node "]) {
+    const error = refusal(() => resolve({ runtime: name }));
+    expect([error.code, error.info.status]).toEqual(["capability_missing", 409]);
+    expect(error.extensions["knownRuntimes"]).toEqual(["bash", "node", "posix"]);
+  }
+  const both = refusal(() => resolve({ runtime: "node", image: "x" }));
+  expect(both.code).toBe("invalid_request");
+});
+
+test("a broken map of runtimes has none of the owner's, and says why", async () => {
+  await writeFile(places.runtimes, '{"version": 1,\n"runtimes": {"node": {"image": "node:22"}}}');
+  const error = refusal(() => resolve({ runtime: "node" }));
+  expect(error.message).toContain("line 2");
+  expect(wanted({ runtime: "posix" }).build).toBe("harnessd");
+});
+
+test("what can't be had together is refused, and never weakened", () => {
+  const refused: SandboxSpec[] = [
+    { tier: 1, egress: "open" },
+    { tier: 1, workspace: { mode: "read_only", path: "/x" } },
+    { tier: 1, ports: [80] },
+    { tier: 4, egress: "none" },
+    { tier: 4, ports: [80] },
+    { egress: "none", ports: [80] },
+    { network: { thread: true } },
+  ];
+  for (const spec of refused) {
+    expect(refusal(() => wanted(spec)).code).toBe("isolation_unavailable");
+  }
+  expect(wanted({ tier: 1 }).egress).toBe("none");
+});
