@@ -40,6 +40,16 @@ export interface SandboxProvider {
   killProcesses(handle: string, signal: AbortSignal): Promise<number>;
   /** Where, and with which token, harnessd of this sandbox is reached. */
   endpoint(handle: string, signal: AbortSignal): Promise<HarnessEndpoint>;
+  /**
+   * Makes ahead what makes the next sandboxes quick, and ends what daemons that died left of it. At
+   * the daemon's start and every minute. Never throws but the signal's reason.
+   */
+  prepare?(signal: AbortSignal): Promise<void>;
+  /**
+   * For the daemon's end: removes what is of no sandbox's use (what was made ahead, the instance's
+   * network when nothing is in it). No other call follows.
+   */
+  close?(signal: AbortSignal): Promise<void>;
   /** The last lines that init and harnessd wrote. */
   logs?(handle: string, lines: number, signal: AbortSignal): Promise<string>;
 }

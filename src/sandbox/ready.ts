@@ -9,11 +9,11 @@ export interface Life {
   readonly startedAt: string;
 }
 
-export interface ReadyOptions {
+export interface ReadyOptions<L extends Life> {
   /** One per way in; harnessd must answer on each, and twice in all. */
   readonly endpoints: readonly [HarnessEndpoint, ...HarnessEndpoint[]];
   /** The engine's word; throws when it is known that nothing runs any more. */
-  readonly life: (signal: AbortSignal) => Promise<Life>;
+  readonly life: (signal: AbortSignal) => Promise<L>;
   readonly timeoutMs: number;
   /**
    * For a harnessd that was ready before: refusals, as against silence, are given up after so long.
@@ -26,24 +26,23 @@ export interface ReadyOptions {
 /**
  * Waits until harnessd answered twice from inside one and the same life (LESSONS 25).
  *
- * @returns that life and the names of the harnesses that it offers
+ * @returns that life, as it was looked at last, and the names of the harnesses that it offers
  * @throws sandbox_failed, harness_unreachable after `refusedMs`, or what `life` throws
  */
-export async function awaitReady(o: ReadyOptions): Promise<Life & { harnesses: string[] }> {
+export async function awaitReady<L extends Life>(
+  o: ReadyOptions<L>,
+): Promise<{ life: L; harnesses: string[] }> {
   const deadline = AbortSignal.timeout(o.timeoutMs);
   const signal = AbortSignal.any([o.signal, deadline]);
   try {
     for (;;) {
       const first = await o.life(signal);
-      const [main] = o.endpoints;
-      await answered(main, o, signal);
-      for (const other of o.endpoints.slice(1)) await answered(other, o, signal);
-      await answered(main, o, signal);
-      const second = await o.life(signal);
-      if (first.id !== second.id || first.startedAt !== second.startedAt) continue;
-      const adapters = await harnessClient(main).harnesses(signal);
-      const harnesses = adapters.filter((a) => a.available).map((a) => a.name);
-      return { ...second, harnesses };
+      for (const endpoint of o.endpoints) await answered(endpoint, o, signal);
+      // The second answer, and the first that needs the token.
+      const adapters = await harnessClient(o.endpoints[0]).harnesses(signal);
+      const life = await o.life(signal);
+      if (first.id !== life.id || first.startedAt !== life.startedAt) continue;
+      return { life, harnesses: adapters.filter((a) => a.available).map((a) => a.name) };
     }
   } catch (thrown) {
     o.signal.throwIfAborted();
@@ -70,24 +69,30 @@ export function isBrokenInside(thrown: unknown, { inUse }: EnsureContext): boole
   return (code === "harness_unreachable" || code === "sandbox_failed") && inUse?.() !== true;
 }
 
-/** Tries until it answers; asks after each failure whether anything runs at all. */
-async function answered(
+/** Close together while it boots, which takes 0.1 to 1 s; then ever rarer. */
+const pauseAfter = (triedMs: number) => Math.min(Math.max(6, triedMs / 32), 250);
+/** The engine is asked rarely whether anything runs at all: it costs it more than our attempt. */
+const ASK_ENGINE_MS = 200;
+
+async function answered<L extends Life>(
   endpoint: HarnessEndpoint,
-  { life, refusedMs = Number.POSITIVE_INFINITY }: ReadyOptions,
+  { life, refusedMs = Number.POSITIVE_INFINITY }: ReadyOptions<L>,
   signal: AbortSignal,
 ): Promise<void> {
   const client = harnessClient(endpoint);
   const since = performance.now();
-  for (let waitMs = 5; ; waitMs = Math.min(waitMs * 1.6, 250)) {
+  for (let asked = since; ; ) {
     try {
       await client.health(signal);
       return;
     } catch (thrown) {
       signal.throwIfAborted();
       if (performance.now() - since > refusedMs) throw thrown;
-      // The engine is asked rarely: each question costs it more than our attempt.
-      if (waitMs > 40) await life(signal);
-      await sleep(waitMs, undefined, { signal });
+      if (performance.now() - asked > ASK_ENGINE_MS) {
+        await life(signal);
+        asked = performance.now();
+      }
+      await sleep(pauseAfter(performance.now() - since), undefined, { signal });
     }
   }
 }

@@ -1,10 +1,17 @@
 /** At most so many at once; the others wait in line. */
 export class Semaphore {
+  readonly #permits: number;
   #free: number;
   readonly #waiting: (() => void)[] = [];
 
   constructor(permits: number) {
+    this.#permits = permits;
     this.#free = permits;
+  }
+
+  /** Whether nobody works or waits. */
+  get idle(): boolean {
+    return this.#free === this.#permits;
   }
 
   async run<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {

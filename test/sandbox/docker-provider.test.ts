@@ -1,4 +1,3 @@
-import Docker from "dockerode";
 import { dockerProvider } from "../../src/sandbox/drivers/docker/docker-provider.ts";
 import {
   CACHE_DIR,
@@ -6,6 +5,7 @@ import {
   sandboxProviderSuite,
   skipped,
 } from "../suites/sandbox-provider-suite.ts";
+import { dockerObjects } from "../support/docker-objects.ts";
 
 const probe = await dockerProvider({
   instanceId: "probe",
@@ -19,18 +19,11 @@ if (!probe.available) {
 } else {
   sandboxProviderSuite({
     name: "docker",
-    make: (parts) => dockerProvider({ ...parts, cacheDir: CACHE_DIR, log: quietLog }),
-    leftovers: async ({ instanceId }) => {
-      const docker = new Docker();
-      const filters = { label: [`dev.deco-link.instance=${instanceId}`] };
-      const containers = await docker.listContainers({ all: true, filters });
-      const { Volumes: volumes } = await docker.listVolumes({ filters: JSON.stringify(filters) });
-      const networks = await docker.listNetworks({ filters: JSON.stringify(filters) });
-      return [
-        ...networks.map(({ Name }) => `network ${Name}`),
-        ...containers.map(({ Names }) => Names.join()),
-        ...(volumes ?? []).map(({ Name }) => Name),
-      ];
+    make: (parts) => dockerProvider({ ...parts, cacheDir: CACHE_DIR, log: quietLog, pausePool: 1 }),
+    leftovers: async ({ instanceId }) => (await dockerObjects(instanceId)).sandboxes,
+    leftAtEnd: async ({ instanceId }) => {
+      const { pauses, networks } = await dockerObjects(instanceId);
+      return [...pauses, ...networks];
     },
   });
 }

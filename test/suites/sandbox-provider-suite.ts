@@ -18,6 +18,8 @@ export interface SuiteOptions {
   readonly make: (parts: SuiteParts) => SandboxProvider;
   /** Things of ours outside of the run root: containers, volumes, cgroups, mounts, processes. */
   readonly leftovers: (parts: SuiteParts) => Promise<string[]>;
+  /** What may stay while a daemon runs, and is gone when it has closed its provider. */
+  readonly leftAtEnd?: (parts: SuiteParts) => Promise<string[]>;
 }
 
 /** Where tests keep built binaries between runs. */
@@ -61,12 +63,18 @@ export function sandboxProviderSuite(options: SuiteOptions): void {
     const signal = AbortSignal.timeout(240_000);
     const roots: string[] = [];
     const instances: { provider: SandboxProvider; parts: SuiteParts }[] = [];
+    const opened: SandboxProvider[] = [];
+    const open = (parts: SuiteParts) => {
+      const provider = options.make(parts);
+      opened.push(provider);
+      return provider;
+    };
 
     const instance = async () => {
       const runRoot = await mkdtemp(join(tmpdir(), "deco-s-"));
       roots.push(runRoot);
       const parts = { instanceId: `test${Math.random().toString(16).slice(2, 12)}`, runRoot };
-      const provider = options.make(parts);
+      const provider = open(parts);
       instances.push({ provider, parts });
       const context: EnsureContext = { instanceId: parts.instanceId, onStage() {} };
       return { provider, parts, context };
@@ -81,6 +89,8 @@ export function sandboxProviderSuite(options: SuiteOptions): void {
         }
         left.push(...(await options.leftovers(parts)));
       }
+      for (const provider of opened) await provider.close?.(signal);
+      for (const { parts } of instances) left.push(...((await options.leftAtEnd?.(parts)) ?? []));
       for (const root of roots) {
         left.push(...(await readdir(root)));
         await rm(root, { recursive: true, force: true });
@@ -114,7 +124,7 @@ export function sandboxProviderSuite(options: SuiteOptions): void {
       expect(run.output.startsWith("hello\n")).toBe(true);
       expect(uid).toBeGreaterThan(0);
 
-      const restarted = options.make(parts);
+      const restarted = open(parts);
       expect((await restarted.inspect("alpha", signal))?.id).toBe(one.id);
       expect((await restarted.list(signal)).map((info) => info.handle)).toEqual(["alpha"]);
       expect((await restarted.ensure("alpha", {}, context, signal)).id).toBe(one.id);
@@ -192,7 +202,7 @@ export function sandboxProviderSuite(options: SuiteOptions): void {
         );
       };
       while (!(await silent())) await Bun.sleep(50);
-      const restarted = options.make({ ...parts, readyTimeoutMs: 3_000 });
+      const restarted = open({ ...parts, readyTimeoutMs: 3_000 });
       const again = await restarted.ensure("mute", {}, context, signal);
       expect(again.startedAt).not.toBe(made.startedAt);
       expect((await runInside(provider, "mute", "echo back", signal)).output).toBe("back\n");

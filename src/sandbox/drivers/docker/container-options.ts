@@ -1,6 +1,9 @@
 import type Dockerode from "dockerode";
 import { memoryMibOf, type WantedSandbox } from "../../sandbox-spec.ts";
 import { LABELS, type Names } from "./names.ts";
+import { joining } from "./pause.ts";
+import type { Place } from "./place.ts";
+import { tierEnvironment, tierHostConfig, userOf } from "./tiers.ts";
 
 export interface ContainerFacts {
   readonly names: Names;
@@ -16,33 +19,35 @@ export interface ContainerFacts {
   /** Engines in a VM: host port of the model proxy. */
   readonly modelPort?: number | undefined;
   readonly gateway: boolean;
-  /** Of this instance; unused without egress. */
-  readonly network: string;
+  /** The engine's own socket as its host names it, for tier 4. */
+  readonly engineSocket: string;
+  readonly place: Place;
+  /** What is /etc/hosts inside, where the engine makes none. */
+  readonly hostsFile: string;
 }
 
 /** Everything that the engine is told about a sandbox (PROTOCOL.md, "Sandboxes"). */
 export function containerOptions(facts: ContainerFacts): Dockerode.ContainerCreateOptions {
-  const open = facts.wanted.egress === "open";
   return {
     name: facts.names.container,
     Image: facts.imageTag,
-    User: `${facts.uid}:${facts.uid}`,
+    User: userOf({ tier: facts.wanted.tier, uid: facts.uid }),
     WorkingDir: "/workspace",
     Env: environment(facts),
     Labels: labels(facts),
     // harnessd needs up to 12 s to end its runs.
     StopTimeout: 15,
-    ...(open ? { ExposedPorts: { "8080/tcp": {} } } : {}),
-    HostConfig: hostConfig(facts, open),
+    ...networkOptions(facts),
+    HostConfig: { ...hostConfig(facts), ...networkHostConfig(facts) },
   };
 }
 
 /** What harnessd is told. The run's own environment comes with the run. */
 function environment(facts: ContainerFacts): string[] {
-  const { wanted, modelPort, gateway } = facts;
+  const { modelPort, gateway } = facts;
   return [
-    `HARNESS_ADDR=${wanted.egress === "open" ? "0.0.0.0:8080" : "off"}`,
-    "HARNESS_SWEEP=1",
+    `HARNESS_ADDR=${needsPort(facts) ? "0.0.0.0:8080" : "off"}`,
+    ...tierEnvironment({ tier: facts.wanted.tier, uid: facts.uid }),
     "HARNESS_LOG_MIB=128",
     ...(gateway && modelPort !== undefined
       ? [`HARNESS_MODEL_URL=http://host.docker.internal:${modelPort}`]
@@ -58,17 +63,50 @@ function labels(facts: ContainerFacts): Record<string, string> {
     [LABELS.created]: facts.createdAt,
     [LABELS.rundir]: facts.runDir,
     [LABELS.image]: facts.imageTag,
+    [LABELS.tier]: String(facts.wanted.tier),
+    ...(facts.wanted.labels.length === 0 ? {} : { [LABELS.labels]: facts.wanted.labels.join(",") }),
     ...(facts.thread === undefined ? {} : { [LABELS.thread]: facts.thread }),
   };
 }
 
-function hostConfig(facts: ContainerFacts, open: boolean): Dockerode.HostConfig {
-  const { wanted, uid } = facts;
-  const memory = memoryMibOf(wanted, facts.harness) * 1024 * 1024;
-  const own = `rw,nosuid,nodev,exec,uid=${uid},gid=${uid},mode=0700`;
+/** Where harnessd's socket does not reach the daemon, and there is a network, its port does. */
+const needsPort = ({ gateway, place }: ContainerFacts) => gateway && place.kind === "network";
+
+/**
+ * Without a network the engine is told to keep out: its hook for network namespaces is half of a
+ * container's start. runc still makes an empty namespace with loopback up.
+ */
+function networkOptions(facts: ContainerFacts): Partial<Dockerode.ContainerCreateOptions> {
+  if (facts.place.kind === "none") return { NetworkDisabled: true };
+  return needsPort(facts) ? { ExposedPorts: { "8080/tcp": {} } } : {};
+}
+
+function networkHostConfig(facts: ContainerFacts): Dockerode.HostConfig {
+  const { place, gateway } = facts;
+  const binds = [`${facts.runDir}:/run/deco:rw`];
+  if (place.kind === "pause") return { Binds: binds, NetworkMode: joining(place.id) };
+  if (place.kind === "host") return { Binds: binds, NetworkMode: "host" };
+  if (place.kind === "none") {
+    return { Binds: [...binds, `${facts.hostsFile}:/etc/hosts:ro`], NetworkMode: "none" };
+  }
+  // A published port costs about 100 ms.
+  const bindings = { "8080/tcp": [{ HostIp: "127.0.0.1", HostPort: "" }] };
   return {
-    Binds: [`${facts.runDir}:/run/deco:rw`],
+    Binds: binds,
+    NetworkMode: place.name,
+    ...(needsPort(facts) ? { PortBindings: bindings } : {}),
+    ...(gateway ? { ExtraHosts: ["host.docker.internal:host-gateway"] } : {}),
+  };
+}
+
+function hostConfig(facts: ContainerFacts): Dockerode.HostConfig {
+  const { wanted, uid, engineSocket } = facts;
+  const tier = tierHostConfig({ tier: wanted.tier, uid, engineSocket });
+  const memory = memoryMibOf(wanted, facts.harness) * 1024 * 1024;
+  return {
+    ...tier,
     Mounts: [
+      ...(tier.Mounts ?? []),
       {
         Type: "volume",
         Source: facts.names.volume,
@@ -81,15 +119,7 @@ function hostConfig(facts: ContainerFacts, open: boolean): Dockerode.HostConfig 
         },
       },
     ],
-    Tmpfs: {
-      "/tmp": "rw,nosuid,nodev,exec,mode=1777,size=256m",
-      "/run/harnessd": `${own},size=192m`,
-      "/home/agent": `${own},size=256m`,
-    },
-    ReadonlyRootfs: true,
     Init: true,
-    CapDrop: ["ALL"],
-    SecurityOpt: ["no-new-privileges"],
     Memory: memory,
     MemorySwap: memory,
     NanoCpus: Math.round(wanted.cpus * 1e9),
@@ -99,8 +129,5 @@ function hostConfig(facts: ContainerFacts, open: boolean): Dockerode.HostConfig 
     // What we supervise has no other supervisor (LESSONS 26).
     RestartPolicy: { Name: "no" },
     LogConfig: { Type: "json-file", Config: { "max-size": "5m", "max-file": "2" } },
-    NetworkMode: open ? facts.network : "none",
-    ...(open ? { PortBindings: { "8080/tcp": [{ HostIp: "127.0.0.1", HostPort: "" }] } } : {}),
-    ...(facts.gateway && open ? { ExtraHosts: ["host.docker.internal:host-gateway"] } : {}),
   };
 }

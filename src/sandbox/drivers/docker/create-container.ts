@@ -1,25 +1,53 @@
 import { DecoError } from "../../../protocol/errors.ts";
+import { type ImageName, recipe } from "../../images/recipes.ts";
 import type { Rollback } from "../../rollback.ts";
 import type { SandboxRecord } from "../../run-dir.ts";
 import { ensureImage, imageId } from "./build-image.ts";
 import { containerOptions } from "./container-options.ts";
-import { orMissing } from "./engine.ts";
-import { type Job, look } from "./job.ts";
+import { type DockerSetup, type Job, look } from "./job.ts";
+import { hostsFileOf, type Place } from "./place.ts";
+import { removeForced, removeVolume } from "./remove.ts";
 
 /** The wanted image's tag, which is on this machine then. Never asks a registry. */
 export async function findImage({ setup, wanted, context, signal }: Job): Promise<string> {
   const { engine, cacheDir, log } = setup;
   if (wanted.image === undefined) {
     const image = context.harness === "claude-code" ? "claude-code" : "harnessd";
+    const known = setup.seen.tags.get(image);
+    if (known !== undefined && (await imageId(engine, known, signal))) return known;
     const onProgress = (line: string) => log.debug({ image, line }, "image build");
-    return (await ensureImage(image, { engine, cacheDir, signal, onProgress })).tag;
+    const { tag } = await ensureImage(image, { engine, cacheDir, signal, onProgress });
+    setup.seen.tags.set(image, tag);
+    return tag;
   }
   if ((await imageId(engine, wanted.image, signal)) !== undefined) return wanted.image;
   const fix = `Run \`docker pull ${wanted.image}\`, or \`deco image build\` for ours.`;
   throw new DecoError("image_missing", `no image ${wanted.image} on this machine`, { fix });
 }
 
-/** Creates the container; its volume comes with it. Both are undone when a later step fails. */
+/** An image for pauses: ours, if it is here. Builds nothing. */
+export async function findPauseImage(
+  { engine, cacheDir, seen }: Pick<DockerSetup, "engine" | "cacheDir" | "seen">,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  // Where it can't be built it can't be named either.
+  const tag = seen.tags.get("harnessd") ?? (await tagOf("harnessd", cacheDir, signal));
+  return tag !== undefined && (await imageId(engine, tag, signal)) ? tag : undefined;
+}
+
+async function tagOf(image: ImageName, cacheDir: string, signal: AbortSignal) {
+  return await recipe(image, cacheDir, signal).then(
+    ({ tag }) => tag,
+    () => undefined,
+  );
+}
+
+/** Removes the sandbox's volume when a later step fails. */
+export function undoVolume({ setup, names }: Job, rollback: Rollback): void {
+  rollback.add("volume", (undo) => removeVolume(setup.engine, names.volume, undo));
+}
+
+/** Creates the container, which makes its volume if there is none; undone when a later step fails. */
 export async function createContainer(
   job: Job,
   rollback: Rollback,
@@ -27,7 +55,7 @@ export async function createContainer(
     image: string;
     record: SandboxRecord;
     modelPort: number | undefined;
-    network: string;
+    place: Place;
   },
 ): Promise<void> {
   const { setup, names, signal } = job;
@@ -43,16 +71,10 @@ export async function createContainer(
     thread: job.context.thread,
     harness: job.context.harness,
     modelPort: o.modelPort,
-    network: o.network,
+    place: o.place,
+    hostsFile: hostsFileOf(job.dir),
     gateway: o.record.extra["transport"] === "gateway",
-  });
-  rollback.add("volume", async (undo) => {
-    const removal = setup.engine.call(
-      "remove a volume",
-      (docker) => docker.getVolume(names.volume).remove(),
-      { signal: undo },
-    );
-    await orMissing(removal);
+    engineSocket: socketOf(setup.engine.address),
   });
   // Before the call: one that was cut off may have made it all the same.
   rollback.add("container", (undo) => forceRemove(job, undo));
@@ -62,16 +84,14 @@ export async function createContainer(
   });
 }
 
+/** The engine's socket as its own host names it: in a VM that is the usual one. */
+function socketOf(address: string): string {
+  const path = address.replace(/^unix:\/\//, "");
+  return path.startsWith("/") ? path : "/var/run/docker.sock";
+}
+
 /** Also waits out an engine that is still busy with a create which we gave up. */
 async function forceRemove(job: Job, signal: AbortSignal): Promise<void> {
-  const { engine } = job.setup;
   const found = await look(job, signal);
-  if (found === undefined) return;
-  await orMissing(
-    engine.call(
-      "remove a container",
-      (docker) => docker.getContainer(found.id).remove({ force: true, v: true }),
-      { signal },
-    ),
-  );
+  if (found !== undefined) await removeForced(job.setup.engine, found.id, signal);
 }

@@ -12,6 +12,8 @@ export interface DockerProviderOptions {
   readonly dockerHost?: string;
   /** How the model proxy is reached; found out by the probe when absent. */
   readonly modelTransport?: ModelTransport;
+  /** Pause containers that are kept ready for the next sandboxes; 0. The owner must then close it. */
+  readonly pausePool?: number;
   /** Until a started container must answer; 30,000. */
   readonly readyTimeoutMs?: number;
   /** Until the engine must answer a short question; 20,000. */

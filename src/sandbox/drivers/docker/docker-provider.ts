@@ -10,15 +10,18 @@ import { listRecords, readRecord, removeRunDir, runDirOf } from "../../run-dir.t
 import type { ResolvedSpec } from "../../sandbox-spec.ts";
 import { Semaphore } from "../../semaphore.ts";
 import { SharedWork } from "../../shared-work.ts";
+import { findPauseImage } from "./create-container.ts";
 import type { DockerProviderOptions } from "./docker-options.ts";
-import { dockerEngine, orMissing } from "./engine.ts";
-import type { DockerSetup } from "./job.ts";
+import { dockerEngine } from "./engine.ts";
+import { type DockerSetup, probeAndNote, type Seen } from "./job.ts";
 import { containerLogs, infoOf, lookAt, unknownInfo } from "./look.ts";
 import { LABELS, namesOf } from "./names.ts";
 import { instanceNetwork } from "./network.ts";
-import { probeDocker } from "./probe.ts";
+import { pauseOf } from "./pause.ts";
+import { PausePool } from "./pause-pool.ts";
 import { killStrangers, strangers } from "./processes.ts";
 import { ensureContainer } from "./provision.ts";
+import { removeForced, removeVolume } from "./remove.ts";
 
 /** Sandboxes as hardened containers of the local Docker engine. */
 export function dockerProvider(options: DockerProviderOptions): SandboxProvider {
@@ -27,20 +30,29 @@ export function dockerProvider(options: DockerProviderOptions): SandboxProvider 
   const works = new SharedWork<SandboxInfo>();
   // The engine makes about 4 a second at any concurrency; more at once only makes each slower.
   const starts = new Semaphore(2 * availableParallelism());
-  const setup: DockerSetup = {
-    ...options,
-    engine,
-    uid,
-    starts,
-    network: instanceNetwork({ engine, instanceId: options.instanceId, log: options.log }),
-    readyTimeoutMs: options.readyTimeoutMs ?? 30_000,
-  };
+  const seen: Seen = { tags: new Map() };
+  const own = { engine, instanceId: options.instanceId, log: options.log };
+  const network = instanceNetwork(own);
+  const pauses = new PausePool({
+    ...own,
+    size: options.pausePool ?? 0,
+    image: (signal) => findPauseImage({ ...options, engine, seen }, signal),
+    network: (signal) => network.ensure(signal),
+    idle: () => starts.idle,
+  });
+  const readyTimeoutMs = options.readyTimeoutMs ?? 30_000;
+  const setup = { ...options, engine, uid, starts, network, pauses, seen, readyTimeoutMs };
   return {
     name: "docker",
-    probe: (signal) => probeDocker(engine, signal),
+    probe: (signal) => probeAndNote(setup, signal),
+    prepare: (signal) => pauses.prepare(signal),
+    close: async (signal) => {
+      await pauses.close(signal);
+      await network.removeIfUnused(signal);
+    },
     ensure: (handle: string, spec: ResolvedSpec, context: EnsureContext, signal: AbortSignal) =>
       works.run(handle, signal, (shared) =>
-        ensureContainer(setup, { handle, spec, context }, shared),
+        ensureContainer(setup, { handle, spec, context }, shared).finally(() => pauses.refill()),
       ),
     list: (signal, o) => listContainers(setup, signal, o?.deadlineMs),
     inspect: (handle, signal) => inspectContainer(setup, handle, signal),
@@ -89,7 +101,8 @@ async function killTarget(setup: DockerSetup, handle: string, signal: AbortSigna
   const pids = record?.extra["sparedPids"];
   const noted = record?.extra["startedAt"] === found.startedAt && Array.isArray(pids) ? pids : [];
   const spared = new Set([found.initPid, ...noted.map(Number)]);
-  return { engine, containerId: found.id, spared, uid, signal };
+  const { id: containerId, hostPids } = found;
+  return { engine, containerId, hostPids, spared, uid, signal };
 }
 
 /** Mounts belong to the daemon's user; root gives them to a user without rights. */
@@ -115,8 +128,9 @@ async function listContainers(
       (docker, abortSignal) => docker.listContainers({ all: true, filters, abortSignal }),
       { signal: within },
     );
+    const sandboxes = found.filter(({ Labels }) => Labels[LABELS.role] === undefined);
     const infos = await Promise.all(
-      found.map(async ({ Labels }) => {
+      sandboxes.map(async ({ Labels }) => {
         const handle = Labels[LABELS.handle] ?? "";
         const look = await lookUp(setup, handle, within);
         return (
@@ -138,7 +152,7 @@ async function listContainers(
   }
 }
 
-/** One forced call: a stop first would let a restart policy bring it back (LESSONS 28). */
+/** The sandbox with its pause; what it kept on disk only when both are gone. */
 async function removeContainer(
   setup: DockerSetup,
   handle: string,
@@ -147,20 +161,13 @@ async function removeContainer(
   const { engine, instanceId } = setup;
   const names = namesOf(instanceId, handle);
   const found = await lookUp(setup, handle, signal);
-  if (found !== undefined) {
-    await orMissing(
-      engine.call(
-        "remove a container",
-        (docker) => docker.getContainer(found.id).remove({ force: true, v: true }),
-        { signal, deadlineMs: 60_000 },
-      ),
-    );
-  }
-  await orMissing(
-    engine.call("remove a volume", (docker) => docker.getVolume(names.volume).remove(), { signal }),
-  );
-  await removeRunDir(runDirOf(setup.runRoot, "docker", handle));
-  await setup.network.removeIfUnused(signal);
+  const pause = pauseOf(found?.networkMode ?? "");
+  const gone = [found?.id, pause].filter((id) => id !== undefined);
+  await Promise.all(gone.map((id) => removeForced(engine, id, signal)));
+  await Promise.all([
+    removeVolume(engine, names.volume, signal),
+    removeRunDir(runDirOf(setup.runRoot, "docker", handle)),
+  ]);
 }
 
 async function endpointOf(

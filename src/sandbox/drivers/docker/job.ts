@@ -1,5 +1,6 @@
 import { DecoError } from "../../../protocol/errors.ts";
-import type { EnsureContext } from "../../provider.ts";
+import type { ImageName } from "../../images/recipes.ts";
+import type { EnsureContext, ProviderProbe } from "../../provider.ts";
 import { newToken, type RunDir, type SandboxRecord } from "../../run-dir.ts";
 import type { WantedSandbox } from "../../sandbox-spec.ts";
 import type { Semaphore } from "../../semaphore.ts";
@@ -9,6 +10,7 @@ import type { Engine } from "./engine.ts";
 import { lookAt } from "./look.ts";
 import type { Names } from "./names.ts";
 import type { InstanceNetwork } from "./network.ts";
+import type { PausePool } from "./pause-pool.ts";
 import { type ModelTransport, probeDocker } from "./probe.ts";
 
 export interface DockerSetup extends DockerProviderOptions {
@@ -16,7 +18,17 @@ export interface DockerSetup extends DockerProviderOptions {
   readonly uid: number;
   readonly starts: Semaphore;
   readonly network: InstanceNetwork;
+  readonly pauses: PausePool;
+  readonly seen: Seen;
   readonly readyTimeoutMs: number;
+}
+
+/** What was found out once, and is not asked again with each sandbox. */
+export interface Seen {
+  /** By the newest probe that the engine answered. */
+  transport?: ModelTransport;
+  /** Tags of our images, by name: to compute one reads files and runs programs. */
+  readonly tags: Map<ImageName, string>;
 }
 
 /** One provisioning: everything that its steps share. */
@@ -38,7 +50,8 @@ export const look = ({ setup, names }: Job, signal: AbortSignal) =>
 /** A record with a fresh token; how the model is reached is asked of the engine. */
 export async function newRecord(job: Job, createdAt: string | undefined): Promise<SandboxRecord> {
   const { setup, handle, wanted, signal } = job;
-  const transport = setup.modelTransport ?? (await transportOf(setup, signal));
+  const { modelTransport = setup.seen.transport } = setup;
+  const transport = modelTransport ?? (await transportOf(setup, signal));
   return {
     handle,
     provider: "docker",
@@ -52,9 +65,20 @@ export async function newRecord(job: Job, createdAt: string | undefined): Promis
 }
 
 async function transportOf(setup: DockerSetup, signal: AbortSignal): Promise<ModelTransport> {
-  const probe = await probeDocker(setup.engine, signal);
+  const probe = await probeAndNote(setup, signal);
   if (!probe.available) {
     throw new DecoError("docker_unavailable", probe.reason ?? "the engine is not usable");
   }
-  return probe.details?.["modelTransport"] === "gateway" ? "gateway" : "socket";
+  return setup.seen.transport ?? "socket";
+}
+
+/** Asks the engine, and notes how the model is reached from its containers. */
+export async function probeAndNote(
+  { engine, seen }: Pick<DockerSetup, "engine" | "seen">,
+  signal: AbortSignal,
+): Promise<ProviderProbe> {
+  const probe = await probeDocker(engine, signal);
+  const transport = probe.details?.["modelTransport"];
+  if (transport === "gateway" || transport === "socket") seen.transport = transport;
+  return probe;
 }

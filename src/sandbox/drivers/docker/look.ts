@@ -19,6 +19,10 @@ export interface ContainerLook {
   readonly restarts: number;
   /** Engine-chosen port on 127.0.0.1, when one is published. */
   readonly port: number | undefined;
+  /** As the engine was told: a network's name, `none`, or `container:<id>`. */
+  readonly networkMode: string;
+  /** Whether it sees the pids of the engine's host. */
+  readonly hostPids: boolean;
   readonly imageId: string;
   readonly labels: Readonly<Record<string, string>>;
 }
@@ -62,6 +66,8 @@ function readLook(found: Dockerode.ContainerInspectInfo): ContainerLook {
     startedAt: state.StartedAt,
     restarts: found.RestartCount,
     port: bound === undefined || bound === "" ? undefined : Number(bound),
+    networkMode: found.HostConfig.NetworkMode ?? "",
+    hostPids: found.HostConfig.PidMode === "host",
     imageId: found.Image,
     labels: found.Config.Labels,
   };

@@ -7,6 +7,11 @@ export const LABELS = {
   thread: "dev.deco-link.thread",
   rundir: "dev.deco-link.rundir",
   image: "dev.deco-link.image-tag",
+  tier: "dev.deco-link.tier",
+  /** What its template and runtime say that it is good for, with commas between. */
+  labels: "dev.deco-link.labels",
+  /** What is no sandbox says here what it is: `pause`. */
+  role: "dev.deco-link.role",
 } as const;
 
 export interface Names {

@@ -7,11 +7,13 @@ import { LABELS, networkOf } from "./names.ts";
 
 /**
  * The bridge of one daemon instance, on which its containers can't reach each other, nor those of
- * other networks. It is made with the first sandbox that needs one, and goes with the last.
+ * other networks. It is made with the first sandbox that needs one, and stays until the daemon
+ * leaves: to make and remove it around a lone sandbox costs more than a tenth of a start.
  */
 export interface InstanceNetwork {
-  /** Makes the network, or finds it, and holds it while `work` creates or starts a container. */
-  use<T>(signal: AbortSignal, work: (network: string) => Promise<T>): Promise<T>;
+  readonly name: string;
+  /** Makes the network, or finds it. @returns its name @throws sandbox_failed: a foreign one has it */
+  ensure(signal: AbortSignal): Promise<string>;
   /** Puts a stopped container of it that an owner's `docker network prune` cut off back into it. */
   rejoin(containerId: string, signal: AbortSignal): Promise<void>;
   /** Removes it when no container of this instance is left. Never throws. */
@@ -30,25 +32,22 @@ export function instanceNetwork(options: NetworkOptions): InstanceNetwork {
   const { engine, instanceId, log } = options;
   const name = networkOf(instanceId);
   const gate = new Semaphore(1);
-  let users = 0;
+  const ensure = (signal: AbortSignal) =>
+    gate.run(signal, () => ensureNetwork(options, name, signal));
   const remove = async (signal: AbortSignal) => {
-    if (users > 0 || (await hasContainers(options, signal))) return;
+    if (await hasContainers(options, signal)) return;
     if (!(await lookUp(options, name, signal))?.ours) return;
     await orMissing(
       engine.call("remove a network", (docker) => docker.getNetwork(name).remove(), { signal }),
     );
   };
   return {
-    use: async (signal, work) => {
-      users += 1;
-      try {
-        await gate.run(signal, () => ensureNetwork(options, name, signal));
-        return await work(name);
-      } finally {
-        users -= 1;
-      }
+    name,
+    ensure,
+    rejoin: async (containerId, signal) => {
+      await ensure(signal);
+      await rejoin(options, { name, containerId }, signal);
     },
-    rejoin: (containerId, signal) => rejoin(options, { name, containerId }, signal),
     removeIfUnused: async (signal) => {
       try {
         await gate.run(signal, () => remove(signal));
@@ -63,10 +62,10 @@ async function ensureNetwork(
   options: NetworkOptions,
   name: string,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<string> {
   const { engine, instanceId } = options;
   const found = await lookUp(options, name, signal);
-  if (found?.ours) return;
+  if (found?.ours) return name;
   if (found !== undefined) {
     throw new DecoError("sandbox_failed", `a network that is not ours is called ${name}`, {
       fix: `Remove it: docker network rm ${name}`,
@@ -85,6 +84,7 @@ async function ensureNetwork(
     // A create that was cut off before had made it all the same.
     if (refusedStatus(thrown) !== 409) throw thrown;
   }
+  return name;
 }
 
 async function rejoin(

@@ -15,6 +15,8 @@ interface Target {
   /** Pids of init and harnessd, noted when the sandbox became ready and nothing else ran. */
   readonly spared: ReadonlySet<number>;
   readonly uid: number;
+  /** Whether the host's processes are seen inside: then nothing may be ended by a look from there. */
+  readonly hostPids: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -36,6 +38,30 @@ export async function topProcesses(
       ? []
       : [{ pid: Number(pid), parent: Number(parent), args: args.join(" ") }],
   );
+}
+
+/**
+ * Init and its children. By the kernel's own list where engine and daemon share one, which takes no
+ * time; else the engine's, for which it starts a `ps`.
+ */
+export async function ownPids(
+  engine: Engine,
+  { id, initPid }: { id: string; initPid: number },
+  signal: AbortSignal,
+): Promise<number[]> {
+  const children = await readFile(`/proc/${initPid}/task/${initPid}/children`, "utf8").catch(
+    () => "",
+  );
+  const pids = children.trim().split(" ").filter(Boolean).map(Number);
+  // Read after the list: it shows that the pid has not become another program's meanwhile.
+  if (pids.length > 0 && (await isIn(initPid, id))) return [initPid, ...pids];
+  const all = await topProcesses(engine, id, signal);
+  return all.filter(({ pid, parent }) => pid === initPid || parent === initPid).map((p) => p.pid);
+}
+
+async function isIn(pid: number, containerId: string): Promise<boolean> {
+  const cgroup = await readFile(`/proc/${pid}/cgroup`, "utf8").catch(() => "");
+  return cgroup.includes(containerId);
 }
 
 function rowsOf(answer: unknown): string[][] {
@@ -94,14 +120,13 @@ async function frozen(target: Target, work: () => Promise<void>): Promise<void> 
 
 async function killAll(target: Target, processes: readonly EngineProcess[]): Promise<void> {
   const direct = await Promise.all(processes.map(({ pid }) => killHere(pid, target.containerId)));
-  if (!direct.every(Boolean)) await killInside(target);
+  if (!direct.every(Boolean)) await killInside(target, processes);
 }
 
 /** Kills by host pid where engine and daemon share a kernel and the daemon may; else false. */
 async function killHere(pid: number, containerId: string): Promise<boolean> {
-  const cgroup = await readFile(`/proc/${pid}/cgroup`, "utf8").catch(() => "");
   // Also guards against a pid that was given to another program in the meantime.
-  if (!cgroup.includes(containerId)) return false;
+  if (!(await isIn(pid, containerId))) return false;
   try {
     process.kill(pid, "SIGKILL");
     return true;
@@ -110,10 +135,16 @@ async function killHere(pid: number, containerId: string): Promise<boolean> {
   }
 }
 
-/** For engines in a VM: a shell inside kills what is neither init, nor harnessd, nor itself. */
-async function killInside(target: Target): Promise<void> {
-  const { engine, containerId, uid, signal } = target;
-  const script = `for p in /proc/[0-9]*; do
+/**
+ * For engines in a VM: a shell inside kills what is neither init, nor harnessd, nor itself. One that
+ * sees the host's processes kills these pids alone, and of those what is in the container's cgroup.
+ */
+async function killInside(target: Target, found: readonly EngineProcess[]): Promise<void> {
+  const { engine, containerId, uid, hostPids, signal } = target;
+  const pids = found.map(({ pid }) => pid).join(" ");
+  const these = `for n in ${pids}; do
+    grep -q ${containerId} /proc/$n/cgroup && kill -9 "$n"; done 2>/dev/null`;
+  const all = `for p in /proc/[0-9]*; do
     n=\${p#/proc/}; [ "$n" = 1 ] || [ "$n" = $$ ] && continue
     [ "$(readlink $p/exe)" = /usr/local/bin/harnessd ] && continue
     kill -9 "$n"; done 2>/dev/null`;
@@ -121,8 +152,8 @@ async function killInside(target: Target): Promise<void> {
     "kill processes",
     async (docker) => {
       const exec = await docker.getContainer(containerId).exec({
-        Cmd: ["/bin/sh", "-c", script],
-        User: `${uid}:${uid}`,
+        Cmd: ["/bin/sh", "-c", hostPids ? these : all],
+        User: hostPids ? "0:0" : `${uid}:${uid}`,
         AttachStdout: false,
         AttachStderr: false,
       });

@@ -19,12 +19,16 @@ import {
   wantedSandbox,
 } from "../../sandbox-spec.ts";
 import { Stages } from "../../stages.ts";
-import { createContainer, findImage } from "./create-container.ts";
+import { imageId } from "./build-image.ts";
+import { createContainer, findImage, undoVolume } from "./create-container.ts";
 import { refusedStatus } from "./engine.ts";
 import { type DockerSetup, type Job, look, newRecord } from "./job.ts";
 import type { ContainerLook } from "./look.ts";
 import { LABELS, namesOf } from "./names.ts";
+import { choosePlace, hasLostPlace, restorePlace } from "./place.ts";
+import { removeForced } from "./remove.ts";
 import { startAndWait, waitUntilReady } from "./start-container.ts";
+import { refuseTier } from "./tiers.ts";
 
 interface Order {
   readonly handle: string;
@@ -51,9 +55,8 @@ export async function ensureContainer(
 }
 
 /** What is not built yet in this driver; each line goes with the part that honours it. */
-function refuseUnbuilt({ tier, workspace, ports, threadNetwork, files }: WantedSandbox): void {
+function refuseUnbuilt({ workspace, ports, threadNetwork, files }: WantedSandbox): void {
   const missing = [
-    ...(tier === 2 ? [] : [`tier ${tier}`]),
     ...(workspace.mode === "none" ? [] : [`workspace mode "${workspace.mode}"`]),
     ...(ports.length === 0 ? [] : ["ports"]),
     ...(threadNetwork === undefined ? [] : ["network of a thread"]),
@@ -69,30 +72,35 @@ async function makeNew(job: Job): Promise<SandboxInfo> {
   const image = await stages.run("image", () => findImage(job));
   await using rollback = new Rollback(setup.log);
   const record = await newRecord(job, undefined);
+  refuseTier(job.wanted, record.extra["transport"] === "gateway" ? "gateway" : "socket");
   await stages.run("create", async () => {
-    // What an earlier life left without a container is of no use to anyone.
+    // One that lost its container may have a workspace left, which is not ours to undo.
+    if ((await readRecord(dir)) === undefined) undoVolume(job, rollback);
     await removeRunDir(dir);
     rollback.add("run directory", () => removeRunDir(dir));
     await makeRunDir(dir, record);
     await writeRecord(dir, record);
     const port = await job.context.beforeStart?.(dir.run, setup.uid);
-    const o = { image, record, modelPort: port?.modelPort };
-    await inNetwork(job, rollback, (network) => createContainer(job, rollback, { ...o, network }));
+    await createInPlace(job, rollback, { image, record, modelPort: port?.modelPort });
   });
   const info = await startAndWait(job, record);
   rollback.keep();
   return { ...info, ...stages.result() };
 }
 
-/** With the instance's network, where the sandbox has one. */
-async function inNetwork(
-  { setup, wanted, signal }: Job,
-  rollback: Rollback,
-  work: (network: string) => Promise<void>,
-): Promise<void> {
-  if (wanted.egress !== "open") return await work("none");
-  rollback.add("network", (undo) => setup.network.removeIfUnused(undo));
-  await setup.network.use(signal, work);
+interface NewContainer {
+  readonly image: string;
+  readonly record: SandboxRecord;
+  readonly modelPort: number | undefined;
+}
+
+async function createInPlace(job: Job, rollback: Rollback, o: NewContainer): Promise<void> {
+  const place = await choosePlace(job, o.record, rollback);
+  try {
+    await createContainer(job, rollback, { ...o, place });
+  } finally {
+    if (place.kind === "pause") job.setup.pauses.settle(place.id);
+  }
 }
 
 /** An existing sandbox: as it is when it runs, started again when it stopped or is broken. */
@@ -100,11 +108,18 @@ async function reuse(job: Job, found: ContainerLook): Promise<SandboxInfo> {
   const { setup, dir, signal, stages } = job;
   const record = await readRecord(dir);
   if (record !== undefined && found.status === "running") {
-    const info = await asItIs(job, record);
+    const info = (await mustRestart(job, found)) ? undefined : await asItIs(job, record);
     if (info !== undefined) return info;
     await stages.run("restart", () => kill(job, signal));
   }
   return await setup.starts.run(signal, () => startAgain(job, found, record));
+}
+
+/** A run that works there may need no network: it is left alone. */
+async function mustRestart(job: Job, found: ContainerLook): Promise<boolean> {
+  if (job.context.inUse?.() === true || !(await hasLostPlace(job, found))) return false;
+  job.setup.log.warn({ handle: job.handle }, "the sandbox lost its network: restarted");
+  return true;
 }
 
 /** Undefined when the engine says that it runs, but harnessd in it is not to be reached any more. */
@@ -140,13 +155,28 @@ async function startAgain(
     if (found.status === "running") await kill(job, job.signal);
     await renewRunDir(dir, record);
     await writeRecord(dir, record);
-    await job.context.beforeStart?.(dir.run, setup.uid);
-    await inNetwork(job, rollback, () => setup.network.rejoin(found.id, job.signal));
+    const port = await job.context.beforeStart?.(dir.run, setup.uid);
+    if (await restorePlace(job, found)) return;
+    await makeAnew(job, rollback, { found, record, modelPort: port?.modelPort });
   });
   rollback.add("start", (signal) => kill(job, signal));
   const info = await startAndWait(job, record);
   rollback.keep();
   return { ...info, ...stages.result() };
+}
+
+/** A container can't change its network: another one takes over name and workspace. */
+async function makeAnew(
+  job: Job,
+  rollback: Rollback,
+  o: Omit<NewContainer, "image"> & { found: ContainerLook },
+): Promise<void> {
+  const { setup, handle, signal } = job;
+  setup.log.info({ handle }, "the network that it joined is gone: the container is made anew");
+  const had = o.found.labels[LABELS.image] ?? "";
+  const image = (await imageId(setup.engine, had, signal)) ? had : await findImage(job);
+  await removeForced(setup.engine, o.found.id, signal);
+  await createInPlace(job, rollback, { ...o, image });
 }
 
 async function kill({ setup, names }: Job, signal: AbortSignal): Promise<void> {

@@ -5,7 +5,7 @@ import { awaitReady } from "../../ready.ts";
 import { type RunDir, type SandboxRecord, sealRunDir, writeRecord } from "../../run-dir.ts";
 import { type DockerSetup, type Job, look } from "./job.ts";
 import { type ContainerLook, containerLogs, infoOf } from "./look.ts";
-import { topProcesses } from "./processes.ts";
+import { ownPids } from "./processes.ts";
 
 /** Starts the container and waits until harnessd answers. */
 export async function startAndWait(job: Job, record: SandboxRecord): Promise<SandboxInfo> {
@@ -40,13 +40,9 @@ export async function waitUntilReady(
     ...o,
     signal,
   });
-  await sealRunDir(dir);
-  const now = await running(job, signal);
-  const known: SandboxRecord = {
-    ...record,
-    harnesses: ready.harnesses,
-    extra: { ...record.extra, ...(await sparedPids(setup, { record, now, signal })) },
-  };
+  const { life: now, harnesses } = ready;
+  const [spared] = await Promise.all([sparedPids(setup, { record, now, signal }), sealRunDir(dir)]);
+  const known: SandboxRecord = { ...record, harnesses, extra: { ...record.extra, ...spared } };
   await writeRecord(dir, known);
   return infoOf(now, known);
 }
@@ -58,9 +54,8 @@ async function sparedPids(
 ): Promise<Record<string, unknown>> {
   const { now } = o;
   if (o.record.extra["startedAt"] === now.startedAt) return {};
-  const all = await topProcesses(setup.engine, now.id, o.signal);
-  const own = all.filter(({ pid, parent }) => pid === now.initPid || parent === now.initPid);
-  return { sparedPids: own.map(({ pid }) => pid), startedAt: now.startedAt };
+  const pids = await ownPids(setup.engine, now, o.signal);
+  return { sparedPids: pids, startedAt: now.startedAt };
 }
 
 /** Every way in that the sandbox has; the socket first. */
