@@ -143,3 +143,27 @@ test("a damaged journal is storage_failed with what to do, not an empty one", ()
   expect(error.code).toBe("storage_failed");
   expect(error.message).toContain(path);
 });
+
+test("damage among the events of a full journal hides no other run, and is said to who reads there", () => {
+  const content = "x".repeat(512 * 1024);
+  const runIds = Array.from({ length: 8 }, (_, run) => `run-${run}`);
+  for (const runId of runIds) {
+    journal.createRun(dispatchOf({ runId }));
+    const drafts = Array.from({ length: 20 }, () => delta(content));
+    journal.append(runId, 1, drafts);
+  }
+  journal.close();
+  const { path } = home;
+  expect(statSync(path).size).toBeGreaterThan(64 * 2 ** 20);
+  // The tree of the last run's events ends the file; all but its overflow pages are destroyed.
+  const file = openSync(path, "r+");
+  const bytes = 4 * 2 ** 20;
+  writeSync(file, Buffer.alloc(bytes, 0xee), 0, bytes, statSync(path).size - bytes);
+  closeSync(file);
+  journal = home.reopen();
+  expect(journal.unfinished().map(({ runId }) => runId)).toEqual(runIds);
+  expect(journal.read("run-0", 1, 0, 100)).toHaveLength(20);
+  const error = thrownBy(() => journal.read("run-7", 1, 0, 100));
+  expect(error.code).toBe("storage_failed");
+  expect(error.message).toContain(path);
+});

@@ -1,4 +1,4 @@
-import { CHAIN_START, nextChain } from "../../protocol/chain.ts";
+import { nextChain } from "../../protocol/chain.ts";
 import { DecoError } from "../../protocol/errors.ts";
 import type { Ack } from "../../protocol/messages.ts";
 import { encodeRunEvent, isEnded, type RunEvent } from "../../protocol/run-events.ts";
@@ -49,6 +49,7 @@ export function createEventLog(db: Db, ledger: Ledger, now: () => number): Event
      ORDER BY seq LIMIT ?`,
   );
   const sumBytes = db.prepare("SELECT coalesce(sum(bytes), 0) AS bytes FROM runs");
+  const truncate = truncation(db, ledger);
   let total = integer(sumBytes.get(), "bytes");
 
   return {
@@ -85,7 +86,7 @@ export function createEventLog(db: Db, ledger: Ledger, now: () => number): Event
       }));
     },
     ack: (runId, ack) => {
-      const removed = db.transaction(() => truncate(db, ledger, runId, ack));
+      const removed = db.transaction(() => truncate(runId, ack));
       total -= removed;
       return { removed };
     },
@@ -121,41 +122,41 @@ function number(run: RunRecord, drafts: readonly JournalDraft[], now: () => numb
 }
 
 /** Checks an ack against the chain and removes what the hub holds; gives the bytes removed. */
-function truncate(db: Db, ledger: Ledger, runId: string, ack: Ack): number {
-  const { attempt, seq, chain } = ack;
-  const run = need(ledger.find(runId, attempt), runId, attempt);
-  if (seq > run.lastSeq) {
-    throw new DecoError("seq_ahead", `${runId} is at ${run.lastSeq}, not at ${seq}`);
-  }
-  if (seq < run.ackedSeq) return 0;
-  const expected = seq === run.ackedSeq ? run.ackedChain : chainAt(db, runId, attempt, seq);
-  if (chain !== expected) {
-    throw new DecoError("chain_mismatch", `${runId} has another chain at ${seq}`, {
-      extensions: { firstSeq: run.firstSeq, ackedSeq: run.ackedSeq, ackedChain: run.ackedChain },
-    });
-  }
-  if (seq === run.ackedSeq) return 0;
+function truncation(db: Db, ledger: Ledger): (runId: string, ack: Ack) => number {
   const upTo = "run_id = ? AND attempt = ? AND seq <= ?";
   // `length` of a BLOB is bytes; of a TEXT it would be characters.
-  const sum = db
-    .prepare(`SELECT sum(length(CAST(data AS BLOB))) AS bytes FROM events WHERE ${upTo}`)
-    .get(runId, attempt, seq);
-  const bytes = integer(sum, "bytes");
-  db.prepare(`DELETE FROM events WHERE ${upTo}`).run(runId, attempt, seq);
-  db.prepare(
+  const sum = db.prepare(
+    `SELECT sum(length(CAST(data AS BLOB))) AS bytes FROM events WHERE ${upTo}`,
+  );
+  const remove = db.prepare(`DELETE FROM events WHERE ${upTo}`);
+  const advance = db.prepare(
     `UPDATE runs SET acked_seq = ?, acked_chain = ?, bytes = bytes - ?
      WHERE run_id = ? AND attempt = ?`,
-  ).run(seq, chain, bytes, runId, attempt);
-  if (run.ended && seq === run.lastSeq) ledger.settle(runId, attempt);
-  return bytes;
-}
-
-function chainAt(db: Db, runId: string, attempt: number, seq: number): string {
-  if (seq === 0) return CHAIN_START;
-  const row = db
-    .prepare("SELECT chain FROM events WHERE run_id = ? AND attempt = ? AND seq = ?")
-    .get(runId, attempt, seq);
-  return text(row, "chain");
+  );
+  const chainAt = db.prepare(
+    "SELECT chain FROM events WHERE run_id = ? AND attempt = ? AND seq = ?",
+  );
+  return (runId, { attempt, seq, chain }) => {
+    const run = need(ledger.find(runId, attempt), runId, attempt);
+    if (seq > run.lastSeq) {
+      throw new DecoError("seq_ahead", `${runId} is at ${run.lastSeq}, not at ${seq}`);
+    }
+    if (seq < run.ackedSeq) return 0;
+    // An acked prefix of nothing has the chain's start.
+    const expected =
+      seq === run.ackedSeq ? run.ackedChain : text(chainAt.get(runId, attempt, seq), "chain");
+    if (chain !== expected) {
+      throw new DecoError("chain_mismatch", `${runId} has another chain at ${seq}`, {
+        extensions: { firstSeq: run.firstSeq, ackedSeq: run.ackedSeq, ackedChain: run.ackedChain },
+      });
+    }
+    if (seq === run.ackedSeq) return 0;
+    const bytes = integer(sum.get(runId, attempt, seq), "bytes");
+    remove.run(runId, attempt, seq);
+    advance.run(seq, chain, bytes, runId, attempt);
+    if (run.ended && seq === run.lastSeq) ledger.settle(runId, attempt);
+    return bytes;
+  };
 }
 
 function truncated(run: RunRecord, after: number): DecoError {
