@@ -35,20 +35,20 @@ export async function keepTunnel(options: KeepTunnelOptions): Promise<void> {
   let failures = 0;
   let downSince = now();
   while (!signal.aborted) {
+    let upSince: number | undefined;
     try {
       await using tunnel = await dial(signal);
-      const since = now();
+      upSince = now();
       onUp();
       await firstEnd(tunnel, wake, signal);
-      // A hub that accepts and closes at once must not make us spin.
-      if (now() - since >= REDIAL.soonMs) failures = 0;
-      downSince = now();
     } catch (thrown) {
       if (signal.aborted) return;
       const error = DecoError.from(thrown, "tunnel_lost");
       if (SESSION_ENDS.has(error.code)) throw error;
       onDown(error);
-      downSince = failures === 0 ? now() : downSince;
+      // Not one that the hub accepted and closed at once: it must not make us spin.
+      if (upSince !== undefined && now() - upSince >= REDIAL.soonMs) failures = 0;
+      if (failures === 0) downSince = now();
     }
     const ceiling = now() - downSince < REDIAL.soonForMs ? REDIAL.soonMs : REDIAL.maxMs;
     const retryInMs =
