@@ -18,7 +18,7 @@ import { type Fault, type Rule, shortWire } from "../../support/fault-wire.ts";
 const hasDocker = await dockerAnswers();
 const LIMIT_MS = isSoak ? 900_000 : 300_000;
 const FORM = { process: isSoak ? 10 : 1, docker: isSoak ? 3 : 1 } as const;
-const BACK_P95_MS = 30_000;
+const BACK_P95_MS = 10_000;
 const LINES = 250;
 
 const chance = chanceOf(seedOf("cut-tunnel"));
