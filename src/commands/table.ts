@@ -87,6 +87,7 @@ function addLink(program: Command, run: Runner): void {
     .addOption(
       integer("--keep-sandboxes <n>", "idle sandboxes without a thread that stay (4)", 0, 256),
     )
+    .addOption(integer("--pause-pool <n>", "networks made ahead for sandboxes (2)", 0, 32))
     .option("--name <name>", "this laptop's name at the hub (default: its host name)")
     .option("--allow-unconfined", "go on where nothing here can confine a process")
     .option("--insecure", "allow http to a hub that is not on this machine")

@@ -51,6 +51,23 @@ export async function closeSandboxes(options: CloseSandboxesOptions): Promise<Ke
   return kept.flat();
 }
 
+/** Ends what providers keep for no sandbox of theirs. What can't be done in time, the next daemon does. */
+export async function closeProviders(
+  providers: readonly SandboxProvider[],
+  log: Log,
+  deadlineMs = DEADLINE_MS,
+): Promise<void> {
+  const signal = AbortSignal.timeout(deadlineMs);
+  const close = async (provider: SandboxProvider) => {
+    try {
+      await provider.close?.(signal);
+    } catch (error) {
+      log.warn({ err: error, provider: provider.name }, "what was made ahead stays for now");
+    }
+  };
+  await Promise.all(providers.map(close));
+}
+
 async function one(
   { busy, remove, log }: CloseSandboxesOptions,
   provider: SandboxProvider,

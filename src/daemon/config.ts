@@ -21,6 +21,7 @@ const Settings = z.object({
   maxRuns: z.coerce.number().int().min(1).max(256).default(4),
   drainSeconds: z.coerce.number().int().min(0).max(86_400).default(30),
   keepSandboxes: z.coerce.number().int().min(0).max(256).default(4),
+  pausePool: z.coerce.number().int().min(0).max(32).default(2),
   insecure: flagBoolean.default(false),
   dockerHost: z.string().min(1).optional(),
   logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
@@ -74,6 +75,11 @@ export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
     flag: "--keep-sandboxes <n>",
     env: "DECO_KEEP_SANDBOXES",
     help: "idle sandboxes of runs without a thread that stay for a look at them",
+  },
+  pausePool: {
+    flag: "--pause-pool <n>",
+    env: "DECO_PAUSE_POOL",
+    help: "pause containers made ahead, whose network the next sandboxes join (0: none)",
   },
   insecure: {
     flag: "--insecure",

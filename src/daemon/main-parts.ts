@@ -104,6 +104,7 @@ function providersOf(config: Config, instanceId: string, log: Log) {
     cacheDir: config.paths.cache,
     log,
     allowUnconfined: config.allowUnconfined,
+    pausePool: config.pausePool,
     ...(config.dockerHost === undefined ? {} : { dockerHost: config.dockerHost }),
   });
 }

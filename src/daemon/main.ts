@@ -1,6 +1,6 @@
 import { deferred } from "../protocol/deferred.ts";
 import { DecoError } from "../protocol/errors.ts";
-import { closeSandboxes, type KeptSandbox } from "./close-sandboxes.ts";
+import { closeProviders, closeSandboxes, type KeptSandbox } from "./close-sandboxes.ts";
 import { closers } from "./closers.ts";
 import type { Config } from "./config.ts";
 import { wipeLinkRecord } from "./credentials.ts";
@@ -165,15 +165,19 @@ function run(options: RunOptions): RunningDaemon {
 
 /** What is done by the clock: providers and sandboxes are looked at, a sleep of the laptop is told. */
 function watch({ log, parts, clocks }: RunOptions, signal: AbortSignal): Disposable {
+  const tend = async () => {
+    await parts.reconcile.once(signal);
+    for (const provider of holders(parts)) await provider.prepare?.(signal);
+  };
   const look = async () => {
     await parts.offer.refresh(signal);
-    await parts.reconcile.once(signal);
+    await tend();
   };
   const failed = (error: unknown) => {
     if (!signal.aborted) log.warn({ err: error }, "looking around failed; again in a minute");
   };
   // The providers were just looked at.
-  parts.reconcile.once(signal).catch(failed);
+  tend().catch(failed);
   const looking = setInterval(() => void look().catch(failed), LOOK_EVERY_MS);
   const wake = watchWake({
     ...clocks,
@@ -238,7 +242,7 @@ function cancelRun({ executor }: DaemonParts, log: Log, runId: string): void {
 }
 
 async function shutDown({ config, log, parts }: RunOptions, error?: DecoError) {
-  const { executor, providers, offer } = parts;
+  const { executor } = parts;
   if (error?.code === "revoked") {
     await wipeIdentity(config.paths.machineFile);
     await wipeLinkRecord(config.paths.linkFile);
@@ -246,14 +250,19 @@ async function shutDown({ config, log, parts }: RunOptions, error?: DecoError) {
   // From now on no run begins in what is about to be emptied.
   await executor.drain(0);
   const kept = await closeSandboxes({
-    providers: [...providers.values()].filter(({ name }) => offer.mayHold(name)),
+    providers: holders(parts),
     busy: (handle) => executor.isBusy(handle),
     remove: (provider, handle, signal) => executor.sandboxes.remove(provider, handle, signal),
     log,
   });
   await executor.close();
+  await closeProviders(holders(parts), log);
   return kept;
 }
+
+/** Those that may hold something of ours. */
+const holders = ({ providers, offer }: DaemonParts) =>
+  [...providers.values()].filter(({ name }) => offer.mayHold(name));
 
 function leaveOnSignal({ signal, log }: RunOptions, leave: () => Promise<void>): void {
   const begin = () => {

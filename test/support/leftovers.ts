@@ -22,7 +22,7 @@ export function temporaryOf(home: string): string {
 export async function takeSnapshot(mark: string): Promise<Snapshot> {
   const [processes, containers, volumes, networks, sockets, temporary] = await Promise.all([
     processesOf(mark),
-    docker(["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Mounts}}"]),
+    containersOf(mark),
     namedAs(mark, ["volume", "ls", "-q"]),
     namedAs(mark, ["network", "ls", "--format", "{{.Name}}"]),
     unixSockets(mark),
@@ -30,8 +30,7 @@ export async function takeSnapshot(mark: string): Promise<Snapshot> {
   ]);
   return {
     processes: new Set(processes),
-    // A sandbox mounts its run directory, which lies below the home.
-    containers: new Set(containers.filter((line) => line.includes(mark))),
+    containers: new Set(containers),
     volumes: new Set(volumes),
     networks: new Set(networks),
     sockets: new Set(sockets),
@@ -67,13 +66,24 @@ async function processesOf(mark: string): Promise<string[]> {
   return (await Promise.all(found)).flat();
 }
 
-/** Volumes and networks name the instance of their home, not its path. */
+/** A sandbox mounts its run directory, which lies below the home; a pause has only its name. */
+async function containersOf(home: string): Promise<string[]> {
+  const isOurs = await ownNames(home);
+  const format = "{{.ID}} {{.Names}} {{.Mounts}}";
+  const lines = await docker(["ps", "-a", "--no-trunc", "--format", format]);
+  return lines.filter((line) => line.includes(home) || isOurs(line.split(" ")[1] ?? ""));
+}
+
 async function namedAs(home: string, list: string[]): Promise<string[]> {
+  return (await docker(list)).filter(await ownNames(home));
+}
+
+/** Pauses, volumes and networks name the instance of their home, not its path. */
+async function ownNames(home: string): Promise<(name: string) => boolean> {
   const text = await readFile(join(home, "state", "instance.json"), "utf8").catch(() => "");
   const instance = /"instanceId":\s*"([a-z0-9]+)"/.exec(text)?.[1];
-  if (instance === undefined) return [];
-  const names = await docker(list);
-  return names.filter((name) => `${name}-`.startsWith(`deco-${instance.slice(0, 12)}-`));
+  return (name) =>
+    instance !== undefined && `${name}-`.startsWith(`deco-${instance.slice(0, 12)}-`);
 }
 
 async function unixSockets(mark: string): Promise<string[]> {
