@@ -10,6 +10,7 @@ import { proxyRequest } from "./port-proxy.ts";
 import { RunAck, RunRequest } from "./requests.ts";
 import { runView, summaryView } from "./run-view.ts";
 import type { Run, Runs } from "./runs.ts";
+import { unpack } from "./unpack.ts";
 
 /** What node-server hands to a route: node's own request and response. */
 export interface NodeBindings {
@@ -21,6 +22,8 @@ export interface AppOptions {
   readonly runs: Runs;
   readonly adapters: readonly Adapter[];
   readonly authorize: Authorize;
+  /** Where archives are unpacked. */
+  readonly workspace: string;
   readonly pingMs?: number;
 }
 
@@ -42,6 +45,12 @@ export function createApp(options: AppOptions): Harnessd {
     return c.json({ harnesses });
   });
   addRuns(app, options);
+  app.put("/v1/archive", async (c) => {
+    const keep = c.req.query("keep") === "1";
+    // Not destroyed when a bad member ends the reading: the answer says which it was.
+    const body = c.env.incoming.iterator({ destroyOnReturn: false });
+    return c.json(await unpack(options.workspace, body, { keep }));
+  });
   app.all("/v1/ports/:port{[0-9]+}", ports);
   app.all("/v1/ports/:port{[0-9]+}/*", ports);
   app.notFound((c) => failure(404, "not_found", `no route for ${c.req.method} ${c.req.path}`));

@@ -74,12 +74,40 @@ export const RUN_ERRORS = {
     exit: 7,
   }),
   image_missing: e(409, "The image is not on this machine", "Run `deco image build`.", { exit: 7 }),
+  config_missing: e(
+    409,
+    "A file that the sandbox needs is missing",
+    "Add it to the template's files.",
+    { exit: 7 },
+  ),
+  out_of_memory: e(
+    502,
+    "The sandbox ran out of memory",
+    "Give it more: sandbox.resources.memoryMib, or `resources` of its template.",
+  ),
+  prune_too_much: e(
+    409,
+    "More than half would be removed",
+    "Look at `deco sandbox prune` first, then add --force.",
+    { exit: 9 },
+  ),
   unconfined_refused: e(
     409,
     "Nothing here can confine a process",
     "Install Docker, or allow it with --allow-unconfined.",
     { exit: 7 },
   ),
+  archive_invalid: e(
+    400,
+    "The archive is not one that may be unpacked",
+    "Send a tar whose members and links all stay below its folder.",
+  ),
+  workspace_failed: e(
+    502,
+    "The files did not get into the workspace",
+    "See the detail; then start the run again.",
+  ),
+  file_not_found: e(404, "No such file in the sandbox", "Look at what the run wrote, by its log."),
   port_unreachable: e(
     502,
     "Nothing listens on that port in the sandbox",
