@@ -167,7 +167,10 @@ function run(options: RunOptions): RunningDaemon {
 function watch({ log, parts, clocks }: RunOptions, signal: AbortSignal): Disposable {
   const tend = async () => {
     await parts.reconcile.once(signal);
-    for (const provider of holders(parts)) await provider.prepare?.(signal);
+    const chosen = parts.offer.defaultProvider();
+    for (const provider of holders(parts)) {
+      await provider.prepare?.({ ahead: provider.name === chosen }, signal);
+    }
   };
   const look = async () => {
     await parts.offer.refresh(signal);

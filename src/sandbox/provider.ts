@@ -41,10 +41,10 @@ export interface SandboxProvider {
   /** Where, and with which token, harnessd of this sandbox is reached. */
   endpoint(handle: string, signal: AbortSignal): Promise<HarnessEndpoint>;
   /**
-   * Makes ahead what makes the next sandboxes quick, and ends what daemons that died left of it. At
-   * the daemon's start and every minute. Never throws but the signal's reason.
+   * Ends what daemons that died left of what they made ahead, and begins to make it for the next
+   * sandboxes if `ahead`. At the daemon's start and every minute. Throws the signal's reason alone.
    */
-  prepare?(signal: AbortSignal): Promise<void>;
+  prepare?(o: { ahead: boolean }, signal: AbortSignal): Promise<void>;
   /**
    * For the daemon's end: removes what is of no sandbox's use (what was made ahead, the instance's
    * network when nothing is in it). No other call follows.
@@ -67,6 +67,11 @@ export interface ProviderProbe {
   readonly details?: Readonly<Record<string, unknown>>;
 }
 
+/** `progress` is a share, 0 to 1; with `ms` the stage is over. */
+export type StageProgress =
+  | { readonly stage: string; readonly progress: number }
+  | { readonly stage: string; readonly ms: number };
+
 export interface EnsureContext {
   /** Of the daemon's home: labels carry it, so that a neighbour's sandboxes are never touched. */
   readonly instanceId: string;
@@ -81,8 +86,13 @@ export interface EnsureContext {
   readonly beforeStart?: (runDir: string, uid: number) => Promise<{ modelPort?: number } | void>;
   /** Whether a run other than the caller's works in it: then a silent harnessd is left alone. */
   readonly inUse?: () => boolean;
-  /** Called when a stage begins: image, create, start, ready; restart, when harnessd was broken. */
+  /**
+   * Called when a stage begins: image (in it pull or build, where one is needed), create, boot, ready;
+   * restart, when harnessd was broken.
+   */
   onStage(stage: string): void;
+  /** Called when a stage that takes long has come so far, and when one ended well. */
+  readonly onProgress?: (told: StageProgress) => void;
 }
 
 export interface SandboxInfo {
@@ -93,6 +103,8 @@ export interface SandboxInfo {
   readonly url?: string;
   readonly image?: string;
   readonly imageId?: string;
+  /** `sha256:…` of its manifest where it came from a registry, else its id. */
+  readonly imageDigest?: string;
   /** Container id, or `<pid>.<start time>` of the confined process. */
   readonly id: string;
   /** RFC 3339. */

@@ -22,7 +22,7 @@ const filledProvider = async () => {
   // Builds the image where there is none.
   await provider.ensure("first", { egress: "none" }, context, signal);
   await provider.remove("first", signal);
-  await provider.prepare?.(signal);
+  await provider.prepare?.({ ahead: true }, signal);
   await filled(1);
   return provider;
 };
@@ -145,11 +145,11 @@ describe.skipIf(!available)("pause containers", () => {
     await docker.getContainer(dead?.Id ?? "").kill();
     const info = await provider.ensure("none-left", {}, context, signal);
     expect(await modeOf(info.id)).not.toContain("container:");
-    await provider.prepare?.(signal);
+    await provider.prepare?.({ ahead: true }, signal);
     await filled(1);
     const [fresh] = await running();
     await docker.getContainer(fresh?.Id ?? "").kill();
-    await provider.prepare?.(signal);
+    await provider.prepare?.({ ahead: true }, signal);
     await filled(1);
     expect(await pauses()).toHaveLength(1);
     expect((await running())[0]?.Id).not.toBe(fresh?.Id);
@@ -162,7 +162,7 @@ describe.skipIf(!available)("pause containers", () => {
     const made = await died.ensure("stays", {}, context, signal);
     await filled(2);
     const next = make({ pausePool: 0 });
-    await next.prepare?.(signal);
+    await next.prepare?.({ ahead: true }, signal);
     await until(async () => (await pauses()).length === 1);
     expect((await pauseOf(made.id)).id).toBe((await running())[0]?.Id ?? "");
     expect((await runInside(next, "stays", "echo on", signal)).output).toBe("on\n");
@@ -170,7 +170,7 @@ describe.skipIf(!available)("pause containers", () => {
     await next.close?.(signal);
   }, 60_000);
 
-  for (const at of ["create", "start", "ready"]) {
+  for (const at of ["create", "boot", "ready"]) {
     test(`an abort at stage ${at} takes the pause along`, async () => {
       const provider = await filledProvider();
       const stop = new AbortController();
@@ -190,9 +190,9 @@ describe.skipIf(!available)("pause containers", () => {
     await using door = await engineDoor();
     const provider = make({ pausePool: 1, dockerHost: door.dockerHost, callTimeoutMs: 300 });
     await door.set("stuck");
-    await provider.prepare?.(signal);
+    await provider.prepare?.({ ahead: true }, signal);
     await door.set("open");
-    await provider.prepare?.(signal);
+    await provider.prepare?.({ ahead: true }, signal);
     await filled(1);
     await provider.close?.(signal);
     expect(Object.values(await objects()).flat()).toEqual([]);

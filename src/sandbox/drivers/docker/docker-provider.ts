@@ -30,7 +30,7 @@ export function dockerProvider(options: DockerProviderOptions): SandboxProvider 
   const works = new SharedWork<SandboxInfo>();
   // The engine makes about 4 a second at any concurrency; more at once only makes each slower.
   const starts = new Semaphore(2 * availableParallelism());
-  const seen: Seen = { tags: new Map() };
+  const seen: Seen = { tags: new Map(), digests: new Map() };
   const own = { engine, instanceId: options.instanceId, log: options.log };
   const network = instanceNetwork(own);
   const pauses = new PausePool({
@@ -45,7 +45,10 @@ export function dockerProvider(options: DockerProviderOptions): SandboxProvider 
   return {
     name: "docker",
     probe: (signal) => probeAndNote(setup, signal),
-    prepare: (signal) => pauses.prepare(signal),
+    prepare: async ({ ahead }, signal) => {
+      await pauses.reap(signal);
+      if (ahead) pauses.refill();
+    },
     close: async (signal) => {
       await pauses.close(signal);
       await network.removeIfUnused(signal);

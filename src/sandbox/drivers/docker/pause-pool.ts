@@ -65,13 +65,12 @@ export class PausePool {
     if (this.#wanting) void this.#queue(() => this.#fill());
   }
 
-  /** Ends what daemons that died left behind, and what an engine's end stopped; then refills. */
-  async prepare(signal: AbortSignal): Promise<void> {
+  /** Ends what daemons that died left behind, and what an engine's end stopped. */
+  async reap(signal: AbortSignal): Promise<void> {
     await untilAbort(
       this.#queue(() => this.#reap(signal)),
       signal,
     );
-    this.refill();
   }
 
   /** Removes what nobody took. Nothing is made afterwards. */
