@@ -14,6 +14,8 @@ export interface HarnessdConfig {
   readonly address?: { readonly host: string; readonly port: number };
   /** Absent: no unix socket. */
   readonly socketPath?: string;
+  /** Who shall own that socket, where that is not harnessd's own user. */
+  readonly socketUid?: number;
   readonly workspace: string;
   readonly tokenFile: string;
   readonly allowUnauthenticated: boolean;
@@ -46,6 +48,7 @@ export function readConfig(env: Environment): HarnessdConfig {
   return {
     ...(address ? { address } : {}),
     ...(listensOnSocket ? { socketPath } : {}),
+    ...readUid(env["HARNESS_SOCKET_UID"]),
     workspace: env["HARNESS_WORKSPACE"] ?? "/workspace",
     tokenFile: env["HARNESS_TOKEN_FILE"] ?? join(RUN_DIR, "token"),
     allowUnauthenticated: env["HARNESS_ALLOW_UNAUTHENTICATED"] === "1",
@@ -84,6 +87,14 @@ function readUpstream(text: string | undefined): ModelUpstream {
   );
   if (!address) throw new DecoError("usage", `HARNESS_MODEL_URL is not host:port: ${text}`);
   return address;
+}
+
+function readUid(text: string | undefined): { socketUid?: number } {
+  if (text === undefined) return {};
+  if (!/^\d{1,10}$/.test(text)) {
+    throw new DecoError("usage", `HARNESS_SOCKET_UID is not a number: ${text}`);
+  }
+  return { socketUid: Number(text) };
 }
 
 function readBytes(text: string | undefined): number {

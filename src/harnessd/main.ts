@@ -28,12 +28,13 @@ async function main(config: HarnessdConfig): Promise<void> {
     sweep: config.sweep,
     modelBaseUrl: () => forwarder.baseUrl(),
   });
-  const { address, socketPath } = config;
+  const { address, socketPath, socketUid } = config;
   const server = await startServer({
-    app: createApp({ runs, adapters, authorize, workspace: config.workspace }),
+    app: createApp({ runs, adapters, authorize }),
     authorize,
     ...(address ? { address } : {}),
     ...(socketPath === undefined ? {} : { socketPath }),
+    ...(socketUid === undefined ? {} : { socketUid }),
   });
   const stop = async () => {
     setTimeout(() => process.exit(1), STOP_WITHIN_MS).unref();

@@ -1,4 +1,4 @@
-import { chmod, rm } from "node:fs/promises";
+import { chmod, chown, rm } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import type { Socket } from "node:net";
 import { getRequestListener } from "@hono/node-server";
@@ -12,6 +12,7 @@ export interface ServerOptions {
   readonly authorize: Authorize;
   readonly address?: { readonly host: string; readonly port: number };
   readonly socketPath?: string;
+  readonly socketUid?: number;
 }
 
 /** Listeners of harnessd. */
@@ -27,7 +28,7 @@ export interface Listening extends AsyncDisposable {
  * @throws port_in_use
  */
 export async function startServer(options: ServerOptions): Promise<Listening> {
-  const { address, socketPath } = options;
+  const { address, socketPath, socketUid } = options;
   const sockets = new Set<Socket>();
   const servers: Server[] = [];
   const add = async (where: Where): Promise<Server> => {
@@ -48,6 +49,7 @@ export async function startServer(options: ServerOptions): Promise<Listening> {
     await rm(socketPath, { force: true });
     await add({ path: socketPath });
     await chmod(socketPath, 0o600);
+    if (socketUid !== undefined) await chown(socketPath, socketUid, socketUid);
   }
   return {
     ...(url === undefined ? {} : { url }),

@@ -3,7 +3,7 @@ import { memoryMibOf, type WantedSandbox } from "../../sandbox-spec.ts";
 import { LABELS, type Names } from "./names.ts";
 import { joining } from "./pause.ts";
 import type { Place } from "./place.ts";
-import { tierEnvironment, tierHostConfig, userOf } from "./tiers.ts";
+import { type TierFacts, tierEnvironment, tierHostConfig } from "./tiers.ts";
 
 export interface ContainerFacts {
   readonly names: Names;
@@ -11,16 +11,15 @@ export interface ContainerFacts {
   readonly instanceId: string;
   readonly wanted: WantedSandbox;
   readonly imageTag: string;
+  /** Of its manifest, or its id. */
   readonly runDir: string;
-  readonly uid: number;
   readonly createdAt: string;
   readonly thread?: string | undefined;
   readonly harness?: string | undefined;
   /** Engines in a VM: host port of the model proxy. */
   readonly modelPort?: number | undefined;
   readonly gateway: boolean;
-  /** The engine's own socket as its host names it, for tier 4. */
-  readonly engineSocket: string;
+  readonly tier: TierFacts;
   readonly place: Place;
   /** What is /etc/hosts inside, where the engine makes none. */
   readonly hostsFile: string;
@@ -31,7 +30,8 @@ export function containerOptions(facts: ContainerFacts): Dockerode.ContainerCrea
   return {
     name: facts.names.container,
     Image: facts.imageTag,
-    User: userOf({ tier: facts.wanted.tier, uid: facts.uid }),
+    ...(facts.wanted.platform === undefined ? {} : { platform: facts.wanted.platform }),
+    User: `${facts.tier.user}:${facts.tier.user}`,
     WorkingDir: "/workspace",
     Env: environment(facts),
     Labels: labels(facts),
@@ -47,7 +47,7 @@ function environment(facts: ContainerFacts): string[] {
   const { modelPort, gateway } = facts;
   return [
     `HARNESS_ADDR=${needsPort(facts) ? "0.0.0.0:8080" : "off"}`,
-    ...tierEnvironment({ tier: facts.wanted.tier, uid: facts.uid }),
+    ...tierEnvironment(facts.tier),
     "HARNESS_LOG_MIB=128",
     ...(gateway && modelPort !== undefined
       ? [`HARNESS_MODEL_URL=http://host.docker.internal:${modelPort}`]
@@ -100,8 +100,8 @@ function networkHostConfig(facts: ContainerFacts): Dockerode.HostConfig {
 }
 
 function hostConfig(facts: ContainerFacts): Dockerode.HostConfig {
-  const { wanted, uid, engineSocket } = facts;
-  const tier = tierHostConfig({ tier: wanted.tier, uid, engineSocket });
+  const { wanted } = facts;
+  const tier = tierHostConfig(facts.tier);
   const memory = memoryMibOf(wanted, facts.harness) * 1024 * 1024;
   return {
     ...tier,

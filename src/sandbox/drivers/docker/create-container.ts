@@ -7,6 +7,7 @@ import { containerOptions } from "./container-options.ts";
 import { type DockerSetup, type Job, look } from "./job.ts";
 import { hostsFileOf, type Place } from "./place.ts";
 import { removeForced, removeVolume } from "./remove.ts";
+import { tierFacts } from "./tiers.ts";
 
 /** The wanted image's tag, which is on this machine then. Never asks a registry. */
 export async function findImage({ setup, wanted, context, signal }: Job): Promise<string> {
@@ -59,6 +60,11 @@ export async function createContainer(
   },
 ): Promise<void> {
   const { setup, names, signal } = job;
+  const tier = await tierFacts({
+    tier: job.wanted.tier,
+    uid: setup.uid,
+    engineSocket: socketOf(setup.engine.address),
+  });
   const options = containerOptions({
     names,
     handle: job.handle,
@@ -66,7 +72,6 @@ export async function createContainer(
     wanted: job.wanted,
     imageTag: o.image,
     runDir: job.dir.run,
-    uid: setup.uid,
     createdAt: o.record.createdAt,
     thread: job.context.thread,
     harness: job.context.harness,
@@ -74,7 +79,7 @@ export async function createContainer(
     place: o.place,
     hostsFile: hostsFileOf(job.dir),
     gateway: o.record.extra["transport"] === "gateway",
-    engineSocket: socketOf(setup.engine.address),
+    tier,
   });
   // Before the call: one that was cut off may have made it all the same.
   rollback.add("container", (undo) => forceRemove(job, undo));

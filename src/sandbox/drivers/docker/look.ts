@@ -2,8 +2,10 @@ import type Dockerode from "dockerode";
 import { DecoError } from "../../../protocol/errors.ts";
 import type { SandboxInfo } from "../../provider.ts";
 import type { SandboxRecord } from "../../run-dir.ts";
+import { tierOf } from "../../sandbox-spec.ts";
 import { type Engine, orMissing } from "./engine.ts";
 import { LABELS } from "./names.ts";
+import { isPrivileged } from "./tiers.ts";
 
 /** One look at a container of ours. */
 export interface ContainerLook {
@@ -87,7 +89,7 @@ export function infoOf(look: ContainerLook, record: SandboxRecord | undefined): 
     startedAt: look.startedAt,
     createdAt: look.labels[LABELS.created] ?? look.startedAt,
     harnesses: record?.harnesses ?? [],
-    confined: true,
+    confined: !isPrivileged(tierOf(Number(look.labels[LABELS.tier]))),
     runDir: look.labels[LABELS.rundir] ?? "",
   };
 }
