@@ -6,13 +6,15 @@ import { DecoError } from "../../src/protocol/errors.ts";
 /** Waits are told instead of waited. */
 class ToldAlarm extends Alarm {
   readonly waits: number[] = [];
-  constructor(readonly passes: (ms: number) => void) {
+  readonly #passes: (ms: number) => void;
+  constructor(passes: (ms: number) => void) {
     super();
+    this.#passes = passes;
   }
   override wait(ms: number, signal: AbortSignal): Promise<"elapsed" | "rung" | "aborted"> {
     if (ms === Number.POSITIVE_INFINITY) return super.wait(ms, signal);
     this.waits.push(ms);
-    this.passes(ms);
+    this.#passes(ms);
     return Promise.resolve("elapsed");
   }
 }
