@@ -2,7 +2,7 @@ import { DecoError } from "../protocol/errors.ts";
 import { isEnded } from "../protocol/run-events.ts";
 import { batched } from "./batched.ts";
 import type { ControlClient } from "./control-client.ts";
-import { deadline } from "./deadline.ts";
+import { deadline, sleep } from "./deadline.ts";
 import type { RunLog } from "./run-log.ts";
 import type { RunRow } from "./store/runs.ts";
 
@@ -11,7 +11,6 @@ export interface PullOptions {
   readonly client: ControlClient;
   readonly log: RunLog;
   readonly signal: AbortSignal;
-  readonly now: () => number;
 }
 
 /** The daemon's journal is told so often at most, in ms, while a run streams. */
@@ -25,25 +24,25 @@ const BATCH = 256;
  *
  * @throws DecoError of the daemon's answer or of the transport; `chain_mismatch` of an ack.
  */
-export async function pull({ run, client, log, signal, now }: PullOptions): Promise<void> {
+export async function pull({ run, client, log, signal }: PullOptions): Promise<void> {
   const { runId, attempt } = run;
   const stopped = new AbortController();
   using limit = deadline([signal, stopped.signal]);
-  const acks = ackLoop({ client, log, signal: limit.signal });
+  const acks = ackLoop({ client, log, signal: limit.signal, onFailed: () => stopped.abort() });
   const path = `/v1/runs/${runId}/events?attempt=${attempt}&after=${run.linkSeq}`;
-  let ackedAt = 0;
   try {
+    acks.tell(run);
     for await (const frames of batched(client.events(path, limit.signal), BATCH)) {
       const stored = log.take(runId, attempt, frames);
       if (stored === undefined) return;
       acks.rethrow();
       if (isEnded(stored.status)) break;
-      if (now() - ackedAt >= ACK_INTERVAL_MS) {
-        ackedAt = now();
-        acks.start(stored);
-      }
+      acks.tell(stored);
     }
     await acks.settle();
+  } catch (error) {
+    acks.rethrow();
+    throw error;
   } finally {
     stopped.abort(new DecoError("tunnel_lost", "the pull is over"));
   }
@@ -65,27 +64,52 @@ export async function ack(o: {
   o.log.agree(runId, o.run);
 }
 
-/** At most one ack under way; its failure shows at the next look. */
-function ackLoop(o: { client: ControlClient; log: RunLog; signal: AbortSignal }) {
-  let pending: Promise<void> | undefined;
+interface AckLoopOptions {
+  readonly client: ControlClient;
+  readonly log: RunLog;
+  readonly signal: AbortSignal;
+  readonly onFailed: () => void;
+}
+
+/**
+ * Tells what is stored, at most one ack under way and a pause behind it; in the end all of it, also
+ * when no event follows: a harness that a full journal holds says nothing until it has room.
+ */
+function ackLoop(o: AckLoopOptions) {
+  let newest: RunRow | undefined;
+  let underWay: Promise<void> | undefined;
+  let telling = false;
   let failed: { error: unknown } | undefined;
+  const tellAll = async () => {
+    telling = true;
+    try {
+      while (newest !== undefined && !o.signal.aborted) {
+        underWay = ack({ ...o, run: newest });
+        newest = undefined;
+        await underWay;
+        await sleep(ACK_INTERVAL_MS, o.signal);
+      }
+    } catch (error) {
+      failed = { error };
+      o.onFailed();
+    } finally {
+      telling = false;
+    }
+  };
   const rethrow = () => {
     if (failed !== undefined) throw failed.error;
   };
   return {
     rethrow,
-    start(run: RunRow): void {
-      pending ??= ack({ ...o, run })
-        .catch((error: unknown) => {
-          failed = { error };
-        })
-        .finally(() => {
-          pending = undefined;
-        });
+    tell(run: RunRow): void {
+      if (run.linkSeq <= run.agreed.linkSeq) return;
+      newest = run;
+      if (!telling) void tellAll();
     },
     async settle(): Promise<void> {
-      await pending;
+      newest = undefined;
       rethrow();
+      await underWay;
     },
   };
 }

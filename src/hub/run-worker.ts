@@ -61,7 +61,7 @@ async function workOnce(o: RunWorkOptions, run: RunRow): Promise<void> {
     const current = o.store.runs.get(o.runId) ?? run;
     // Asked for while the dispatch was under way: the daemon would hear it with a heartbeat only.
     if (current.cancelRequested && !run.cancelRequested) await cancelFirst(o, current);
-    await pull({ run: current, client: o.client, log: o.runLog, signal: o.signal, now: o.now });
+    await pull({ run: current, client: o.client, log: o.runLog, signal: o.signal });
   }
   const pulled = o.store.runs.get(o.runId);
   if (pulled === undefined) return;
