@@ -212,7 +212,7 @@ async function everyCapability(): Promise<boolean> {
   return Number.parseInt(bounding, 16) === 2 ** (last + 1) - 1;
 }
 
-const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
+const row = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
 const mib = (bytes: number) => `${bytes / 1024 / 1024} MiB`;
 
 function tableOf(of: (tier: Tier) => Facts): string {
@@ -235,9 +235,9 @@ function tableOf(of: (tier: Tier) => Facts): string {
   ];
   const head = ["", "1 sandboxed", "2 standard", "3 privileged", "4 full host"];
   return [
-    line(head),
-    line(head.map(() => "---")),
-    ...rows.map(([name, cell]) => line([name, ...TIERS.map((tier) => cell(of(tier), tier))])),
+    row(head),
+    row(head.map(() => "---")),
+    ...rows.map(([name, cell]) => row([name, ...TIERS.map((tier) => cell(of(tier), tier))])),
   ].join("\n");
 }
 

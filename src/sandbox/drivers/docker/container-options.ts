@@ -2,8 +2,8 @@ import type Dockerode from "dockerode";
 import { memoryMibOf, type WantedSandbox } from "../../sandbox-spec.ts";
 import { LABELS, type Names } from "./names.ts";
 import { joining } from "./pause.ts";
-import type { Place } from "./place.ts";
-import { type TierFacts, tierEnvironment, tierHostConfig } from "./tiers.ts";
+import { type Place, threadNames } from "./place.ts";
+import { HARNESS_PORT, type TierFacts, tierEnvironment, tierHostConfig } from "./tiers.ts";
 
 export interface ContainerFacts {
   readonly names: Names;
@@ -46,7 +46,7 @@ export function containerOptions(facts: ContainerFacts): Dockerode.ContainerCrea
 function environment(facts: ContainerFacts): string[] {
   const { modelPort, gateway } = facts;
   return [
-    `HARNESS_ADDR=${needsPort(facts) ? "0.0.0.0:8080" : "off"}`,
+    `HARNESS_ADDR=${needsPort(facts) ? `0.0.0.0:${HARNESS_PORT}` : "off"}`,
     ...tierEnvironment(facts.tier),
     "HARNESS_LOG_MIB=128",
     ...(gateway && modelPort !== undefined
@@ -66,6 +66,9 @@ function labels(facts: ContainerFacts): Record<string, string> {
     [LABELS.tier]: String(facts.wanted.tier),
     ...(facts.wanted.labels.length === 0 ? {} : { [LABELS.labels]: facts.wanted.labels.join(",") }),
     ...(facts.thread === undefined ? {} : { [LABELS.thread]: facts.thread }),
+    ...(facts.wanted.threadNetwork === undefined
+      ? {}
+      : { [LABELS.network]: facts.wanted.threadNetwork.key }),
   };
 }
 
@@ -78,7 +81,23 @@ const needsPort = ({ gateway, place }: ContainerFacts) => gateway && place.kind 
  */
 function networkOptions(facts: ContainerFacts): Partial<Dockerode.ContainerCreateOptions> {
   if (facts.place.kind === "none") return { NetworkDisabled: true };
-  return needsPort(facts) ? { ExposedPorts: { "8080/tcp": {} } } : {};
+  const ports = publishedPorts(facts).map((port) => [`${port}/tcp`, {}] as const);
+  return {
+    ...(ports.length === 0 ? {} : { ExposedPorts: Object.fromEntries(ports) }),
+    ...threadEndpoint(facts),
+  };
+}
+
+/** What the outside reaches on 127.0.0.1: harnessd where it must, and what was asked for. */
+function publishedPorts(facts: ContainerFacts): number[] {
+  return [...(needsPort(facts) ? [HARNESS_PORT] : []), ...facts.wanted.ports];
+}
+
+/** Names are given with the first network; a second one is joined after the container is made. */
+function threadEndpoint({ place, handle, wanted }: ContainerFacts) {
+  if (place.kind !== "thread") return {};
+  const Aliases = threadNames(handle, wanted.threadNetwork?.name);
+  return { NetworkingConfig: { EndpointsConfig: { [place.name]: { Aliases } } } };
 }
 
 function networkHostConfig(facts: ContainerFacts): Dockerode.HostConfig {
@@ -89,12 +108,15 @@ function networkHostConfig(facts: ContainerFacts): Dockerode.HostConfig {
   if (place.kind === "none") {
     return { Binds: [...binds, `${facts.hostsFile}:/etc/hosts:ro`], NetworkMode: "none" };
   }
-  // A published port costs about 100 ms.
-  const bindings = { "8080/tcp": [{ HostIp: "127.0.0.1", HostPort: "" }] };
+  // The engine asks the host's name servers for a name that it does not know: nobody answers here.
+  if (place.kind === "thread") return { Binds: binds, NetworkMode: place.name, Dns: ["127.0.0.1"] };
+  // A published port costs about 100 ms; the engine picks it (LESSONS 31).
+  const loopback = [{ HostIp: "127.0.0.1", HostPort: "" }];
+  const ports = publishedPorts(facts).map((port) => [`${port}/tcp`, loopback] as const);
   return {
     Binds: binds,
     NetworkMode: place.name,
-    ...(needsPort(facts) ? { PortBindings: bindings } : {}),
+    ...(ports.length === 0 ? {} : { PortBindings: Object.fromEntries(ports) }),
     ...(gateway ? { ExtraHosts: ["host.docker.internal:host-gateway"] } : {}),
   };
 }

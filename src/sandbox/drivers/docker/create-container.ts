@@ -5,7 +5,7 @@ import type { SandboxRecord } from "../../run-dir.ts";
 import { ensureImage, imageId } from "./build-image.ts";
 import { containerOptions } from "./container-options.ts";
 import { type DockerSetup, type Job, look } from "./job.ts";
-import { hostsFileOf, type Place } from "./place.ts";
+import { hostsFileOf, joinThread, type Place } from "./place.ts";
 import { removeForced, removeVolume } from "./remove.ts";
 import { tierFacts } from "./tiers.ts";
 
@@ -87,6 +87,16 @@ export async function createContainer(
     signal,
     deadlineMs: 60_000,
   });
+  await joinSecond(job, rollback, o.place);
+}
+
+/** A second network can be joined only by a container that is there. */
+async function joinSecond(job: Job, rollback: Rollback, place: Place): Promise<void> {
+  const { wanted, setup, names } = job;
+  if (wanted.threadNetwork === undefined || place.kind === "thread") return;
+  const { key } = wanted.threadNetwork;
+  rollback.add("network of the thread", (undo) => setup.threads.removeIfUnused(key, undo));
+  await joinThread(job, names.container);
 }
 
 /** The engine's socket as its own host names it: in a VM that is the usual one. */

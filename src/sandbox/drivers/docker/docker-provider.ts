@@ -22,6 +22,7 @@ import { PausePool } from "./pause-pool.ts";
 import { killStrangers, strangers } from "./processes.ts";
 import { ensureContainer } from "./provision.ts";
 import { removeForced, removeVolume } from "./remove.ts";
+import { threadNetworks } from "./thread-network.ts";
 
 /** Sandboxes as hardened containers of the local Docker engine. */
 export function dockerProvider(options: DockerProviderOptions): SandboxProvider {
@@ -41,7 +42,8 @@ export function dockerProvider(options: DockerProviderOptions): SandboxProvider 
     idle: () => starts.idle,
   });
   const readyTimeoutMs = options.readyTimeoutMs ?? 30_000;
-  const setup = { ...options, engine, uid, starts, network, pauses, seen, readyTimeoutMs };
+  const threads = threadNetworks(own);
+  const setup = { ...options, engine, uid, starts, network, pauses, threads, seen, readyTimeoutMs };
   return {
     name: "docker",
     probe: (signal) => probeAndNote(setup, signal),
@@ -51,6 +53,7 @@ export function dockerProvider(options: DockerProviderOptions): SandboxProvider 
     },
     close: async (signal) => {
       await pauses.close(signal);
+      await threads.removeUnused(signal);
       await network.removeIfUnused(signal);
     },
     ensure: (handle: string, spec: ResolvedSpec, context: EnsureContext, signal: AbortSignal) =>
@@ -171,6 +174,8 @@ async function removeContainer(
     removeVolume(engine, names.volume, signal),
     removeRunDir(runDirOf(setup.runRoot, "docker", handle)),
   ]);
+  const thread = found?.labels[LABELS.network];
+  if (thread !== undefined) await setup.threads.removeIfUnused(thread, signal);
 }
 
 async function endpointOf(

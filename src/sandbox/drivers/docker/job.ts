@@ -12,6 +12,7 @@ import type { Names } from "./names.ts";
 import type { InstanceNetwork } from "./network.ts";
 import type { PausePool } from "./pause-pool.ts";
 import { type ModelTransport, probeDocker } from "./probe.ts";
+import type { ThreadNetworks } from "./thread-network.ts";
 
 export interface DockerSetup extends DockerProviderOptions {
   readonly engine: Engine;
@@ -19,6 +20,7 @@ export interface DockerSetup extends DockerProviderOptions {
   readonly starts: Semaphore;
   readonly network: InstanceNetwork;
   readonly pauses: PausePool;
+  readonly threads: ThreadNetworks;
   readonly seen: Seen;
   readonly readyTimeoutMs: number;
 }

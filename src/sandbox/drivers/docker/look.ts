@@ -5,7 +5,7 @@ import type { SandboxRecord } from "../../run-dir.ts";
 import { tierOf } from "../../sandbox-spec.ts";
 import { type Engine, orMissing } from "./engine.ts";
 import { LABELS } from "./names.ts";
-import { isPrivileged } from "./tiers.ts";
+import { HARNESS_PORT, isPrivileged } from "./tiers.ts";
 
 /** One look at a container of ours. */
 export interface ContainerLook {
@@ -21,6 +21,8 @@ export interface ContainerLook {
   readonly restarts: number;
   /** Engine-chosen port on 127.0.0.1, when one is published. */
   readonly port: number | undefined;
+  /** Ports inside that were asked for, each with its port on 127.0.0.1; empty while it does not run. */
+  readonly ports: Readonly<Record<string, number>>;
   /** As the engine was told: a network's name, `none`, or `container:<id>`. */
   readonly networkMode: string;
   /** Whether it sees the pids of the engine's host. */
@@ -55,7 +57,10 @@ export async function lookAt(
 
 function readLook(found: Dockerode.ContainerInspectInfo): ContainerLook {
   const { State: state } = found;
-  const bound = found.NetworkSettings.Ports["8080/tcp"]?.[0]?.HostPort;
+  const all = publishedPorts(found);
+  const { [HARNESS_PORT]: harnessd, ...others } = all;
+  // Where harnessd does not listen there, that port was asked for like any other.
+  const listens = found.Config.Env.includes(`HARNESS_ADDR=0.0.0.0:${HARNESS_PORT}`);
   // A crash loop says Running=true with the status "restarting" (LESSONS 26).
   const running = state.Running && ["running", "paused"].includes(state.Status);
   return {
@@ -67,12 +72,24 @@ function readLook(found: Dockerode.ContainerInspectInfo): ContainerLook {
     initPid: state.Pid,
     startedAt: state.StartedAt,
     restarts: found.RestartCount,
-    port: bound === undefined || bound === "" ? undefined : Number(bound),
+    port: listens ? harnessd : undefined,
+    ports: listens ? others : all,
     networkMode: found.HostConfig.NetworkMode ?? "",
     hostPids: found.HostConfig.PidMode === "host",
     imageId: found.Image,
     labels: found.Config.Labels,
   };
+}
+
+/** By port inside, what is bound on 127.0.0.1. */
+function publishedPorts({
+  NetworkSettings,
+}: Dockerode.ContainerInspectInfo): Readonly<Record<string, number>> {
+  const entries = Object.entries(NetworkSettings.Ports).flatMap(([name, bound]) => {
+    const port = Number(bound?.[0]?.HostPort);
+    return port > 0 ? [[name.replace("/tcp", ""), port] as const] : [];
+  });
+  return Object.fromEntries(entries);
 }
 
 /** What the outside is told of a container. */
@@ -85,6 +102,7 @@ export function infoOf(look: ContainerLook, record: SandboxRecord | undefined): 
     ...(look.port === undefined ? {} : { url: `http://127.0.0.1:${look.port}` }),
     ...(image === undefined ? {} : { image }),
     imageId: look.imageId,
+    ...(Object.keys(look.ports).length === 0 ? {} : { ports: look.ports }),
     id: look.id,
     startedAt: look.startedAt,
     createdAt: look.labels[LABELS.created] ?? look.startedAt,

@@ -8,6 +8,8 @@ export const LABELS = {
   rundir: "dev.deco-link.rundir",
   image: "dev.deco-link.image-tag",
   tier: "dev.deco-link.tier",
+  /** Key of the thread's network that it is on, or that it is. */
+  network: "dev.deco-link.thread-network",
   /** What its template and runtime say that it is good for, with commas between. */
   labels: "dev.deco-link.labels",
   /** What is no sandbox says here what it is: `pause`. */

@@ -15,6 +15,8 @@ export type Place =
   | { readonly kind: "host" }
   /** An address of its own on the instance's network. */
   | { readonly kind: "network"; readonly name: string }
+  /** The thread's private network and nothing else. */
+  | { readonly kind: "thread"; readonly name: string }
   /** The network of a pause container, which was made ahead and is this sandbox's alone. */
   | { readonly kind: "pause"; readonly id: string };
 
@@ -29,6 +31,11 @@ export async function choosePlace(
   rollback: Rollback,
 ): Promise<Place> {
   if (wanted.tier === 4) return { kind: "host" };
+  if (wanted.egress !== "open" && wanted.threadNetwork !== undefined) {
+    const { key } = wanted.threadNetwork;
+    rollback.add("network of the thread", (undo) => setup.threads.removeIfUnused(key, undo));
+    return { kind: "thread", name: await setup.threads.ensure(key, signal) };
+  }
   if (wanted.egress !== "open") {
     await writeHosts(dir);
     return { kind: "none" };
@@ -40,6 +47,19 @@ export async function choosePlace(
   rollback.add("pause", (undo) => removeForced(setup.engine, id, undo));
   return { kind: "pause", id };
 }
+
+/** Puts a container that does not run yet on its thread's network, under its name and its handle. */
+export async function joinThread(
+  { setup, wanted, handle, signal }: Job,
+  id: string,
+): Promise<void> {
+  if (wanted.threadNetwork === undefined) return;
+  const { key, name } = wanted.threadNetwork;
+  await setup.threads.join(id, { key, names: threadNames(handle, name) }, signal);
+}
+
+export const threadNames = (handle: string, name: string | undefined) =>
+  name === undefined || name === handle ? [handle] : [name, handle];
 
 export const hostsFileOf = (dir: RunDir) => join(dir.base, "hosts");
 
@@ -68,6 +88,8 @@ export async function restorePlace(job: Job, found: ContainerLook): Promise<bool
   const id = pauseOf(found.networkMode);
   // A run directory that was wiped took it along, and the engine would make a folder in its place.
   if (found.networkMode === "none") await writeHosts(dir);
+  const { threadNetwork } = job.wanted;
+  if (threadNetwork !== undefined) await joinThread(job, found.id);
   if (id === undefined) {
     if (found.networkMode === network.name) await network.rejoin(found.id, signal);
     return true;

@@ -55,11 +55,9 @@ export async function ensureContainer(
 }
 
 /** What is not built yet in this driver; each line goes with the part that honours it. */
-function refuseUnbuilt({ workspace, ports, threadNetwork, files }: WantedSandbox): void {
+function refuseUnbuilt({ workspace, files }: WantedSandbox): void {
   const missing = [
     ...(workspace.mode === "none" ? [] : [`workspace mode "${workspace.mode}"`]),
-    ...(ports.length === 0 ? [] : ["ports"]),
-    ...(threadNetwork === undefined ? [] : ["network of a thread"]),
     ...(Object.keys(files).length === 0 ? [] : ["files"]),
   ];
   if (missing.length === 0) return;

@@ -82,8 +82,15 @@ export function tierEnvironment({ tier, uid }: TierFacts): string[] {
   ];
 }
 
+/** Inside, where its socket does not reach the daemon. */
+export const HARNESS_PORT = 8080;
+
 /** @throws isolation_unavailable where harnessd would be out of reach */
-export function refuseTier({ tier }: WantedSandbox, transport: ModelTransport): void {
+export function refuseTier({ tier, ports }: WantedSandbox, transport: ModelTransport): void {
+  if (transport === "gateway" && ports.includes(HARNESS_PORT)) {
+    const detail = `port ${HARNESS_PORT} is harnessd's own with this engine`;
+    throw new DecoError("isolation_unavailable", detail, { fix: "Use another port inside." });
+  }
   if (tier !== 4 || transport === "socket") return;
   throw new DecoError(
     "isolation_unavailable",

@@ -1,0 +1,168 @@
+import { z } from "zod";
+import { DecoError } from "../../../protocol/errors.ts";
+import type { SandboxLog } from "../../sandbox-log.ts";
+import { Semaphore } from "../../semaphore.ts";
+import { type Engine, orMissing, refusedStatus } from "./engine.ts";
+import { LABELS, networkOf } from "./names.ts";
+
+/** How one sandbox stands on the network of its thread. */
+export interface ThreadPlace {
+  readonly key: string;
+  /** Names by which the others reach it. */
+  readonly names: readonly string[];
+}
+
+/**
+ * The private networks of threads: sandboxes of one thread reach each other by name, and nobody
+ * else. There is no way out of one, nor to this machine: what else a sandbox reaches is its egress's.
+ */
+export interface ThreadNetworks {
+  /** Makes the thread's network, or finds it. @returns its name */
+  ensure(key: string, signal: AbortSignal): Promise<string>;
+  /** Puts a container that does not run on it, also again where the network was made anew. */
+  join(containerId: string, place: ThreadPlace, signal: AbortSignal): Promise<void>;
+  /** Removes it when no sandbox of the thread is left. Never throws. */
+  removeIfUnused(key: string, signal: AbortSignal): Promise<void>;
+  /** The same for every one of this instance. Never throws. */
+  removeUnused(signal: AbortSignal): Promise<void>;
+}
+
+interface Options {
+  readonly engine: Engine;
+  readonly instanceId: string;
+  readonly log: SandboxLog;
+}
+
+const Network = z.object({
+  Id: z.string(),
+  Name: z.string(),
+  Labels: z.record(z.string(), z.string()).nullish(),
+});
+type Network = z.infer<typeof Network>;
+
+export function threadNetworks(options: Options): ThreadNetworks {
+  const { engine, instanceId, log } = options;
+  // One at a time: what makes a network must not meet what removes it.
+  const gate = new Semaphore(1);
+  const nameOf = (key: string) => `${networkOf(instanceId)}-t-${key}`;
+  const removeUnused = async (keys: readonly string[], signal: AbortSignal) => {
+    const used = await usedKeys(options, signal);
+    const unused = keys.filter((key) => !used.has(key));
+    await Promise.all(
+      unused.map((key) =>
+        orMissing(
+          engine.call("remove a network", (d) => d.getNetwork(nameOf(key)).remove(), { signal }),
+        ),
+      ),
+    );
+  };
+  const quietly = async (work: Promise<void>) => {
+    await work.catch((thrown: unknown) => {
+      log.warn({ err: thrown, instanceId }, "a thread's network stays; it is looked at again");
+    });
+  };
+  return {
+    ensure: (key, signal) =>
+      gate.run(signal, () => ensureNetwork(options, { name: nameOf(key), key }, signal)),
+    join: async (containerId, place, signal) => {
+      await gate.run(signal, async () => {
+        const name = await ensureNetwork(
+          options,
+          { name: nameOf(place.key), key: place.key },
+          signal,
+        );
+        await join(options, { containerId, name, names: place.names }, signal);
+      });
+    },
+    removeIfUnused: (key, signal) => quietly(gate.run(signal, () => removeUnused([key], signal))),
+    removeUnused: (signal) =>
+      quietly(gate.run(signal, async () => removeUnused(await ownKeys(options, signal), signal))),
+  };
+}
+
+async function ensureNetwork(
+  { engine, instanceId }: Options,
+  { name, key }: { name: string; key: string },
+  signal: AbortSignal,
+): Promise<string> {
+  const found = await lookUp(engine, name, signal);
+  if (found?.Labels?.[LABELS.instance] === instanceId) return name;
+  if (found !== undefined) {
+    throw new DecoError("sandbox_failed", `a network that is not ours is called ${name}`, {
+      fix: `Remove it: docker network rm ${name}`,
+    });
+  }
+  const order = {
+    Name: name,
+    CheckDuplicate: true,
+    Driver: "bridge",
+    // No route out of it, and no address of this machine on it.
+    Internal: true,
+    Options: { "com.docker.network.bridge.inhibit_ipv4": "true" },
+    Labels: { [LABELS.instance]: instanceId, [LABELS.network]: key },
+  };
+  try {
+    await engine.call("create a network", (docker) => docker.createNetwork(order), { signal });
+  } catch (thrown) {
+    // A create that was cut off before had made it all the same.
+    if (refusedStatus(thrown) !== 409) throw thrown;
+  }
+  return name;
+}
+
+/** An endpoint on a network that is gone is left first: the engine would not start the container. */
+async function join(
+  { engine }: Options,
+  o: { containerId: string; name: string; names: readonly string[] },
+  signal: AbortSignal,
+): Promise<void> {
+  const { containerId: Container, name, names } = o;
+  const now = await lookUp(engine, name, signal);
+  const { NetworkSettings } = await engine.call(
+    "inspect a container",
+    (docker, abortSignal) => docker.getContainer(Container).inspect({ abortSignal }),
+    { signal },
+  );
+  const had = NetworkSettings.Networks[name];
+  // One that never started names no network yet.
+  if (had !== undefined && (had.NetworkID === "" || had.NetworkID === now?.Id)) return;
+  const leave = { Container, Force: true };
+  const enter = { Container, EndpointConfig: { Aliases: [...names] } };
+  if (had !== undefined) {
+    await engine.call("leave a network", (d) => d.getNetwork(name).disconnect(leave), { signal });
+  }
+  await engine.call("join a network", (d) => d.getNetwork(name).connect(enter), { signal });
+}
+
+async function lookUp(
+  engine: Engine,
+  name: string,
+  signal: AbortSignal,
+): Promise<Network | undefined> {
+  const found: unknown = await orMissing(
+    engine.call("inspect a network", (docker) => docker.getNetwork(name).inspect(), { signal }),
+  );
+  return Network.safeParse(found).data;
+}
+
+/** Keys of the threads' networks that are there. */
+async function ownKeys({ engine, instanceId }: Options, signal: AbortSignal): Promise<string[]> {
+  const filters = { label: [`${LABELS.instance}=${instanceId}`, LABELS.network] };
+  const found = await engine.call(
+    "list networks",
+    (docker) => docker.listNetworks({ filters: JSON.stringify(filters) }),
+    { signal },
+  );
+  return found.map(({ Labels }) => Labels?.[LABELS.network] ?? "");
+}
+
+/** Keys that a sandbox has, running or not. */
+async function usedKeys({ engine, instanceId }: Options, signal: AbortSignal) {
+  const filters = { label: [`${LABELS.instance}=${instanceId}`, LABELS.network] };
+  const found = await engine.call(
+    "list containers",
+    (docker, abortSignal) => docker.listContainers({ all: true, filters, abortSignal }),
+    { signal },
+  );
+  return new Set(found.map(({ Labels }) => Labels[LABELS.network] ?? ""));
+}
