@@ -53,7 +53,7 @@ export interface Journal {
   /** The newest attempt, or the given one. */
   state(runId: string, attempt?: number): RunState | undefined;
   record(runId: string, attempt?: number): RunRecord | undefined;
-  /** What was dispatched. @throws run_not_found */
+  /** What was dispatched, until it is acknowledged to its end. @throws run_not_found */
   dispatch(runId: string, attempt: number): DispatchRun;
   list(): RunState[];
   /** Attempts without a terminal event, oldest first. */

@@ -8,7 +8,7 @@ import { RECORD_COLUMNS, type RunRecord, readRecord } from "./run-record.ts";
 export interface LedgerReads {
   /** The newest attempt, or the given one. */
   find(runId: string, attempt?: number): RunRecord | undefined;
-  /** The body of a dispatch. @throws run_not_found */
+  /** The body of a dispatch, until it is settled. @throws run_not_found */
   dispatch(runId: string, attempt: number): DispatchRun;
   list(): RunRecord[];
   /** Not ended, oldest first. */

@@ -5,7 +5,10 @@ import { integer, maybeText, text } from "./row.ts";
 
 /** The runs that a hub has acknowledged to their end, numbered as it did: a restored hub asks for them. */
 export interface SettledRunsLedger {
-  /** Gives an attempt that was just acknowledged to its end its number. */
+  /**
+   * Gives an attempt that was just acknowledged to its end its number, and forgets what it was asked
+   * (a prompt may be a MiB, an environment may hold keys): the hash of it is what a repeat is held against.
+   */
   settle(runId: string, attempt: number): void;
   /** At most {@link PAGE} runs behind a number; none, and where the count stands, without one. */
   settledRuns(after: number | undefined): SettledRuns;
@@ -17,7 +20,9 @@ const PAGE = 200;
 export function createSettledRuns(db: Db): SettledRunsLedger {
   const count = db.prepare("UPDATE journal SET settled = settled + 1");
   const mark = db.prepare(
-    "UPDATE runs SET settled_no = (SELECT settled FROM journal) WHERE run_id = ? AND attempt = ?",
+    `UPDATE runs SET settled_no = (SELECT settled FROM journal),
+     body = json_remove(body, '$.prompt', '$.sandbox', '$.options')
+     WHERE run_id = ? AND attempt = ?`,
   );
   const journal = db.prepare("SELECT id, settled FROM journal");
   const select = db.prepare(
@@ -43,7 +48,7 @@ export function createSettledRuns(db: Db): SettledRunsLedger {
   };
 }
 
-/** A member of the dispatch that is kept as JSON. */
+/** A member of what is kept of the dispatch, as JSON. */
 function named(field: string): string {
   return `json_extract(body, '$.${field}') AS ${field}`;
 }
