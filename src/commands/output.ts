@@ -1,4 +1,5 @@
 import type { DecoError, Problem } from "../protocol/errors.ts";
+import { createBar } from "./progress-bar.ts";
 
 /** Where a command prints. Only results go to stdout; all else goes to stderr. */
 export interface Output {
@@ -11,6 +12,13 @@ export interface Output {
   text(chunk: string): void;
   /** Progress, for people; on stderr. */
   note(line: string): void;
+  /**
+   * How far something is; on stderr. A bar that moves in a terminal; elsewhere a line for each new
+   * text that has no share yet, or begins.
+   *
+   * @param fraction share, 0 to 1; undefined: a line that says what happens
+   */
+  progress(line: string, fraction?: number): void;
   /** A failure: title, detail and fix on stderr; the problem document on stdout with --json. */
   error(error: DecoError): void;
   bold(text: string): string;
@@ -24,7 +32,7 @@ export interface OutputOptions {
   readonly json: boolean;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly stdout?: { write(text: string): unknown; readonly isTTY?: boolean };
-  readonly stderr?: { write(text: string): unknown };
+  readonly stderr?: { write(text: string): unknown; readonly isTTY?: boolean };
 }
 
 export function createOutput(options: OutputOptions): Output {
@@ -34,7 +42,11 @@ export function createOutput(options: OutputOptions): Output {
     coloured ? `\u001B[${code}m${text}\u001B[0m` : text;
   let column = 0;
 
+  const animated = stderr.isTTY === true && !json && !env["NO_COLOR"] && env["TERM"] !== "dumb";
+  const bar = createBar(stderr, animated);
+
   const print = (text: string) => {
+    bar.clear();
     column = text.endsWith("\n") ? 0 : column + text.length;
     stdout.write(text);
   };
@@ -50,8 +62,13 @@ export function createOutput(options: OutputOptions): Output {
     text: (chunk) => {
       if (!json && chunk !== "") print(printable(chunk));
     },
-    note: (text) => void stderr.write(`${text}\n`),
+    note: (text) => {
+      bar.clear();
+      stderr.write(`${text}\n`);
+    },
+    progress: (text, fraction) => bar.show(printable(text), fraction),
     error: (error) => {
+      bar.clear();
       if (json) line(JSON.stringify(errorDocument(error)));
       // A hub, or a sandbox behind it, may have had a say in this text.
       const detail = printable(error.message);

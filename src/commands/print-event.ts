@@ -1,6 +1,8 @@
 import { type RunEvent, terminalStatus } from "../protocol/run-events.ts";
 import { type Output, printable } from "./output.ts";
 
+const SLOW_MS = 1000;
+
 /** Prints one run event: NDJSON with --json, else what a person wants to read of it. */
 export function printEvent(out: Output, event: RunEvent): void {
   if (out.json) return out.event(event, () => undefined);
@@ -20,7 +22,7 @@ export function printEvent(out: Output, event: RunEvent): void {
     case "usage":
       return;
     case "sandbox.provisioning":
-      return out.note(out.dim(`  sandbox: ${field(payload, "stage")}`));
+      return stage(out, payload);
     case "sandbox.ready":
       return out.note(
         out.dim(
@@ -32,6 +34,17 @@ export function printEvent(out: Output, event: RunEvent): void {
         terminalStatus(event.type) ? ending(out, event) : out.dim(printable(event.type)),
       );
   }
+}
+
+/** A stage begins, is so far (`progress`), or is over (`ms`). */
+function stage(out: Output, payload: RunEvent["payload"]): void {
+  const { ms, progress } = payload;
+  const name = `  sandbox: ${field(payload, "stage")}`;
+  if (typeof progress === "number") return out.progress(name, progress);
+  // Most take no time that a person would want to read about.
+  if (typeof ms === "number")
+    return ms < SLOW_MS ? undefined : out.note(out.dim(`${name} ${ms} ms`));
+  return out.note(out.dim(name));
 }
 
 function ending(out: Output, event: RunEvent): string {

@@ -20,6 +20,7 @@ export function addCommands(program: Command, finish: Finish): void {
   addRuns(program, run);
   addSandbox(program, run);
   addImage(program, run);
+  addTemplate(program, run);
   addHealth(program, run);
 }
 
@@ -112,7 +113,8 @@ function addRun(program: Command, run: Runner): void {
     .addOption(hubUrl())
     .addOption(harness())
     .addOption(provider("--provider <name>", "sandbox provider"))
-    .option("--template <name>", "sandbox template")
+    .option("--template <name>", "sandbox template (`deco template ls` on the laptop)")
+    .option("--runtime <name>", "runtime of the laptop's own map, such as haskell")
     .addOption(integer("--tier <n>", "1 sandboxed, 2 standard, 3 privileged, 4 full host", 1, 4))
     .option("--link <id>", "which link (default: the one that can)")
     .option("--thread <name>", "thread that the run belongs to")
@@ -169,16 +171,48 @@ function addSandbox(program: Command, run: Runner): void {
 function addImage(program: Command, run: Runner): void {
   const image = program.command("image").description("sandbox images");
   image
-    .command("build")
-    .description("build the sandbox image here, without a registry")
-    .addOption(harness())
+    .command("build [name...]")
+    .description("build sandbox images here, without a registry: harnessd, claude-code, codex, all")
+    .addOption(harnessOf("the image of this harness (default: shell)"))
+    .option("--all", "every image")
+    .option("--base <image>", "on this image instead of from scratch, such as debian:bookworm-slim")
+    .option("--platform <name>", "linux/amd64 or linux/arm64 (default: this machine's)")
+    .option("--context <file>", "write the build context for a builder elsewhere instead")
     .addOption(json())
-    .action(async (options) => run(options, (await import("./image.ts")).build(options)));
+    .action(async (names: string[], options) =>
+      run(options, (await import("./image.ts")).build(names, options)),
+    );
   image
     .command("ls")
-    .description("list our images")
+    .description("list our images: digest, platform, harnesses, whether in use")
     .addOption(json())
     .action(async (options) => run(options, (await import("./image.ts")).list()));
+  image
+    .command("rm [name...]")
+    .description("remove images of ours that no container is made from")
+    .option("--unused", "all of them")
+    .addOption(json())
+    .action(async (names: string[], options) =>
+      run(options, (await import("./image.ts")).remove(names, options)),
+    );
+}
+
+function addTemplate(program: Command, run: Runner): void {
+  const template = program
+    .command("template")
+    .description("what runs may ask for by name on this laptop");
+  template
+    .command("ls")
+    .description("list the built-in templates and those of the config folder")
+    .addOption(json())
+    .action(async (options) => run(options, (await import("./template.ts")).list()));
+  template
+    .command("show <name>")
+    .description("what a template stands for")
+    .addOption(json())
+    .action(async (name: string, options) =>
+      run(options, (await import("./template.ts")).show(name)),
+    );
 }
 
 function addHealth(program: Command, run: Runner): void {

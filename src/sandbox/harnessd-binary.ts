@@ -5,6 +5,8 @@ import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import { DecoError } from "../protocol/errors.ts";
+import { ensureNpmFiles } from "./images/npm-package.ts";
+import { isHost, npmArch, type Target } from "./images/target.ts";
 import { runCommand } from "./run-command.ts";
 import { untilAbort } from "./until-abort.ts";
 
@@ -12,45 +14,60 @@ export interface HarnessdBinaryOptions {
   /** Directory that outlives the daemon; binaries go to `harnessd/<hash>` in it. */
   readonly cacheDir: string;
   readonly signal: AbortSignal;
+  /** This machine's own platform when absent. */
+  readonly target?: Target;
 }
 
 const BUILD_TIMEOUT_MS = 120_000;
-const KEPT_BINARIES = 3;
+const KEPT_BINARIES = 6;
 
 const building = new Map<string, Promise<string>>();
 
 /**
- * Compiles harnessd into one executable for this machine, or finds the one that the same sources
+ * Compiles harnessd into one executable, or finds the one that the same sources
  * and the same Bun gave before. Callers at the same time share one build; builders in other
- * processes meet at an atomic rename.
+ * processes meet at an atomic rename. For another platform the runtime comes from npm; no
+ * emulation is needed.
  *
  * @returns path of the executable (mode 0755)
- * @throws sandbox_failed when it does not compile
+ * @throws sandbox_failed when it does not compile, image_missing when npm has no runtime for it
  */
 export async function ensureHarnessdBinary(options: HarnessdBinaryOptions): Promise<string> {
   const source = await harnessdSource();
-  const path = join(options.cacheDir, "harnessd", source.hash, "harnessd");
+  const { cacheDir, target } = options;
+  const foreign = target === undefined || isHost(target) ? undefined : target;
+  const folder = `${source.hash}${foreign === undefined ? "" : `-${bunName(foreign)}`}`;
+  const path = join(cacheDir, "harnessd", folder, "harnessd");
   if (await stat(path).catch(() => undefined)) {
     await utimes(dirname(path), new Date(), new Date()).catch(() => undefined);
     return path;
   }
   let work = building.get(path);
   if (work === undefined) {
-    work = build(source.entry, path).finally(() => building.delete(path));
+    work = build(source.entry, path, foreign && { cacheDir, target: foreign }).finally(() =>
+      building.delete(path),
+    );
     building.set(path, work);
   }
   return await untilAbort(work, options.signal);
 }
 
-async function build(entry: string, path: string): Promise<string> {
+interface Foreign {
+  readonly cacheDir: string;
+  readonly target: Target;
+}
+
+async function build(entry: string, path: string, foreign: Foreign | undefined): Promise<string> {
+  const signal = AbortSignal.timeout(BUILD_TIMEOUT_MS);
+  const runtime = foreign && (await runtimeFor(foreign, signal));
   const work = `${dirname(path)}.${randomBytes(6).toString("hex")}`;
   await mkdir(work, { recursive: true });
   try {
     const outfile = join(work, "harnessd");
     const bun = await bunExecutable();
     const result = await runCommand(
-      [bun, "build", "--compile", "--minify", entry, "--outfile", outfile],
-      { signal: AbortSignal.timeout(BUILD_TIMEOUT_MS) },
+      [bun, "build", "--compile", "--minify", ...(runtime ?? []), entry, "--outfile", outfile],
+      { signal },
     );
     if (result.exitCode !== 0) {
       throw new DecoError("sandbox_failed", `harnessd does not compile: ${result.stderr.trim()}`, {
@@ -68,9 +85,26 @@ async function build(entry: string, path: string): Promise<string> {
   }
 }
 
+/** npm's name of Bun for a target, without its scope. */
+function bunName(target: Target): string {
+  const arch = npmArch(target) === "arm64" ? "aarch64" : "x64";
+  return `bun-linux-${arch}${target.libc === "musl" ? "-musl" : ""}`;
+}
+
+async function runtimeFor({ cacheDir, target }: Foreign, signal: AbortSignal): Promise<string[]> {
+  const name = bunName(target);
+  const wanted = {
+    name: `@oven/${name}`,
+    version: await bunVersion(),
+    files: ["bin/bun"],
+  } as const;
+  const home = await ensureNpmFiles(wanted, cacheDir, signal);
+  return [`--target=${name}`, `--compile-executable-path=${join(home, "bin", "bun")}`];
+}
+
 /** Keeps the newest few builds: each is about 100 MB. */
 async function pruneOld(directory: string): Promise<void> {
-  const names = (await readdir(directory)).filter((name) => /^[0-9a-f]{12}$/.test(name));
+  const names = (await readdir(directory)).filter((name) => /^[0-9a-f]{12}(-bun-.+)?$/.test(name));
   const dated = await Promise.all(
     names.map(async (name) => {
       const stats = await stat(join(directory, name)).catch(() => undefined);

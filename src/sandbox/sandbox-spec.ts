@@ -22,6 +22,8 @@ export interface SpecFacts {
   readonly build?: BuildName;
   /** The same for pull, build and create. */
   readonly platform?: Platform;
+  /** The image is one that the laptop's owner names: it may be asked of its registry. */
+  readonly pull?: boolean;
   readonly labels?: readonly string[];
   readonly harnesses?: readonly HarnessName[];
   /** Until a started sandbox must answer, in milliseconds. */
@@ -45,6 +47,8 @@ export interface WantedSandbox {
   /** Which build of ours; undefined without an image: what the harness needs. */
   readonly build: BuildName | undefined;
   readonly platform: Platform | undefined;
+  /** Whether a missing image may be asked of its registry. */
+  readonly pull: boolean;
   readonly tier: Tier;
   /** `mode: "none"` is a volume of the sandbox's own. */
   readonly workspace: WorkspaceSpec;
@@ -93,8 +97,9 @@ export function wantedSandbox(
     image: spec.image,
     build: facts.build,
     platform: facts.platform,
+    pull: facts.pull === true,
     tier,
-    workspace: spec.workspace ?? { mode: "none" as const },
+    workspace: workspaceOf(spec),
     env: sorted(spec.env ?? {}),
     memoryMib: spec.resources?.memoryMib,
     cpus: spec.resources?.cpus ?? 1,
@@ -122,6 +127,11 @@ export function sameSpec(handle: string, existing: string | undefined, wanted: s
 /** Memory in MiB: what was asked for, else what the harness needs. */
 export function memoryMibOf(wanted: WantedSandbox, harness: string | undefined): number {
   return wanted.memoryMib ?? (harness === "claude-code" ? 1024 : 512);
+}
+
+/** An archive's name is the run's, not the sandbox's: the next run waits for another one. */
+function workspaceOf({ workspace = { mode: "none" } }: ResolvedSpec): WorkspaceSpec {
+  return workspace.mode === "archive" ? { mode: "archive" } : workspace;
 }
 
 function threadNetworkOf({ network, facts }: ResolvedSpec): WantedSandbox["threadNetwork"] {

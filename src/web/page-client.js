@@ -243,7 +243,8 @@ const SHOW = {
   "run.started": () => setRunStatus("running"),
   "run.resumed": () => setRunStatus("running"),
   "run.waiting_for_user": () => setRunStatus("waiting"),
-  "sandbox.provisioning": ({ stage }) => block("p", `sandbox: ${stage}`, "note"),
+  "sandbox.provisioning": ({ stage, ms, progress }) =>
+    ms === undefined && progress === undefined && block("p", `sandbox: ${stage}`, "note"),
   "sandbox.ready": ({ handle, provider }) =>
     block("p", `sandbox ${handle} is ready (${provider})`, "note"),
   "assistant.message.delta": ({ content }) => stream("message", content),

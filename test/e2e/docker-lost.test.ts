@@ -82,7 +82,7 @@ describe.skipIf(isSkipped("dockerd that this user may start", canOwnEngine))(
     }, 120_000);
 
     test("while the container starts: the same, typed and at once", async () => {
-      const events = await runWithout("start");
+      const events = await runWithout("boot");
       expect(payloadOf(events, "run.failed")).toMatchObject(failure);
     }, 90_000);
   },

@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { ensureClaude } from "../../src/sandbox/images/claude-binary.ts";
+import { hostTarget } from "../../src/sandbox/images/target.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
 import { startHarnessd, type TestHarnessd } from "./harnessd-process.ts";
 
@@ -13,7 +14,7 @@ let sockets: string;
 
 beforeAll(async () => {
   const cache = join(import.meta.dirname, "../../.cache");
-  const program = dirname(await ensureClaude(cache, AbortSignal.timeout(170_000)));
+  const program = dirname(await ensureClaude(cache, hostTarget(), AbortSignal.timeout(170_000)));
   sockets = await mkdtemp(join(tmpdir(), "model-"));
   const socketPath = join(sockets, "model.sock");
   model = await startModelServer({ socketPath });

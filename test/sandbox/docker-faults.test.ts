@@ -176,7 +176,7 @@ describe.skipIf(!engineAnswers)("docker provider", () => {
     expect(await left()).toEqual([]);
   });
 
-  for (const at of ["image", "create", "start", "ready"]) {
+  for (const at of ["image", "create", "boot", "ready"]) {
     test(`an engine that stops at stage ${at} is docker_unavailable, and the handle works after it`, async () => {
       await using door = await engineDoor();
       const provider = make({ dockerHost: door.dockerHost });

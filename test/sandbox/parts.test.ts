@@ -152,12 +152,12 @@ describe.skipIf(process.platform !== "linux")("programs and images", () => {
   }, 60_000);
 
   test("an image's tag depends on its content alone, and claude's lies on harnessd's", async () => {
-    const harnessd = await recipe("harnessd", CACHE_DIR, signal);
-    const claude = await recipe("claude-code", CACHE_DIR, signal);
+    const harnessd = await recipe("harnessd", { cacheDir: CACHE_DIR, signal });
+    const claude = await recipe("claude-code", { cacheDir: CACHE_DIR, signal });
     expect(harnessd.tag).toMatch(/^deco-link\/harnessd:[0-9a-f]{12}$/);
-    expect((await recipe("harnessd", CACHE_DIR, signal)).tag).toBe(harnessd.tag);
+    expect((await recipe("harnessd", { cacheDir: CACHE_DIR, signal })).tag).toBe(harnessd.tag);
     expect(claude.tag).toMatch(/^deco-link\/claude-code:[0-9a-f]{12}$/);
-    expect(claude.base).toBe(harnessd.tag);
+    expect(claude.below?.tag).toBe(harnessd.tag);
   });
 
   test("busybox is static and has a shell", async () => {

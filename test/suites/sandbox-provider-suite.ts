@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { DecoError } from "../../src/protocol/errors.ts";
 import { type HarnessEvent, harnessClient } from "../../src/sandbox/harness-client.ts";
 import type { EnsureContext, SandboxProvider } from "../../src/sandbox/provider.ts";
+import { workspaceScenarios } from "./scenarios/workspaces.ts";
 
 export interface SuiteParts {
   readonly instanceId: string;
@@ -97,6 +98,8 @@ export function sandboxProviderSuite(options: SuiteOptions): void {
       }
       expect(left).toEqual([]);
     });
+
+    workspaceScenarios({ instance, runInside, signal });
 
     test("a sandbox is made once, runs a command inside, survives a daemon restart, and goes away", async () => {
       const { provider, parts, context } = await instance();
@@ -215,7 +218,6 @@ export function sandboxProviderSuite(options: SuiteOptions): void {
         { template: "ubuntu" },
         { tier: 3 },
         { tier: 4 },
-        { workspace: { mode: "read_write", path: "/" } as const },
       ]) {
         await expect(provider.ensure("no", spec, context, signal)).rejects.toMatchObject({
           code: "isolation_unavailable",
@@ -226,7 +228,7 @@ export function sandboxProviderSuite(options: SuiteOptions): void {
 
     test("an abort at any stage leaves nothing behind (LESSONS 29)", async () => {
       const { provider, parts, context } = await instance();
-      for (const at of ["image", "create", "start", "ready"]) {
+      for (const at of ["image", "create", "boot", "ready"]) {
         const stop = new AbortController();
         const onStage = (stage: string) => {
           if (stage === at) stop.abort(new Error("no longer wanted"));

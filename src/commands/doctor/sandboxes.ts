@@ -1,7 +1,7 @@
 import { silentLog } from "../../daemon/log.ts";
 import type { ProviderName } from "../../protocol/messages.ts";
-import { imageId } from "../../sandbox/drivers/docker/build-image.ts";
 import { dockerEngine } from "../../sandbox/drivers/docker/engine.ts";
+import { imageId } from "../../sandbox/drivers/docker/local-image.ts";
 import { recipe } from "../../sandbox/images/recipes.ts";
 import type { ProviderProbe } from "../../sandbox/provider.ts";
 import { createProviders } from "../../sandbox/providers.ts";
@@ -38,7 +38,7 @@ export const sandboxChecks: readonly Check[] = [
       const docker = await probeOf(patient, "docker");
       if (!docker.available) return skip("no Docker engine");
       const { config, signal } = patient;
-      const { tag } = await recipe("harnessd", config.paths.cache, signal);
+      const { tag } = await recipe("harnessd", { cacheDir: config.paths.cache, signal });
       const engine = dockerEngine(config.dockerHost);
       if (await imageId(engine, tag, signal)) return ok(tag);
       return warn(

@@ -11,15 +11,17 @@ export async function provision(parts: ExecutorParts, live: LiveRun): Promise<Sa
   const { dispatch, provider, handle, spec, signal } = live;
   const { runId, attempt, thread, harness } = dispatch;
   const since = now();
+  const tell = (payload: { stage: string; ms?: number; progress?: number }) => {
+    journal.append(runId, attempt, [{ type: "sandbox.provisioning", payload }]);
+  };
   const info = await sandboxes.ensure({
     provider,
     handle,
     spec: sandboxSpec(spec),
     harness,
     ...(thread === undefined ? {} : { thread }),
-    onStage: (stage) => {
-      journal.append(runId, attempt, [{ type: "sandbox.provisioning", payload: { stage } }]);
-    },
+    onStage: (stage) => tell({ stage }),
+    onProgress: (told) => tell({ ...told }),
     signal,
   });
   if (info.harnesses.length > 0 && !info.harnesses.includes(harness)) {

@@ -12,6 +12,8 @@ export interface Receipt {
   readonly id: string;
   readonly image?: string;
   readonly imageId?: string;
+  /** Of its manifest where it came from a registry, else its id. */
+  readonly imageDigest?: string;
   readonly startedAt: string;
   readonly confined: boolean;
   /** Processes besides init and harnessd; null when the engine did not answer. */
@@ -68,13 +70,14 @@ async function countLeft({ provider, handle }: LiveRun, signal: AbortSignal): Pr
 }
 
 function receiptOf(info: SandboxInfo, processesLeft: number | null): Receipt {
-  const { provider, handle, id, image, imageId, startedAt, confined } = info;
+  const { provider, handle, id, image, imageId, imageDigest, startedAt, confined } = info;
   return {
     provider,
     handle,
     id,
     ...(image === undefined ? {} : { image }),
     ...(imageId === undefined ? {} : { imageId }),
+    ...(imageDigest === undefined ? {} : { imageDigest }),
     startedAt,
     confined,
     processesLeft,

@@ -1,4 +1,9 @@
-import type { EnsureContext, SandboxInfo, SandboxProvider } from "../../sandbox/provider.ts";
+import type {
+  EnsureContext,
+  SandboxInfo,
+  SandboxProvider,
+  StageProgress,
+} from "../../sandbox/provider.ts";
 import type { ResolvedSpec } from "../../sandbox/sandbox-spec.ts";
 import type { Log } from "../log.ts";
 import { createModelSockets } from "./model-sockets.ts";
@@ -11,6 +16,7 @@ interface EnsureSandbox {
   readonly thread?: string;
   readonly harness?: string;
   readonly onStage?: (stage: string) => void;
+  readonly onProgress?: (told: StageProgress) => void;
   /** Whether a run other than the caller's works in it. */
   readonly inUse?: () => boolean;
   readonly signal: AbortSignal;
@@ -45,7 +51,8 @@ export function createSandboxHost(options: HostOptions): SandboxHost {
   };
   return {
     reopen,
-    ensure: async ({ provider, handle, spec, thread, harness, onStage, inUse, signal }) => {
+    ensure: async (o) => {
+      const { provider, handle, spec, thread, harness, onStage, onProgress, inUse, signal } = o;
       const opened: string[] = [];
       const context: EnsureContext = {
         instanceId,
@@ -59,6 +66,7 @@ export function createSandboxHost(options: HostOptions): SandboxHost {
           return modelPort === undefined ? {} : { modelPort };
         },
         onStage: (stage) => onStage?.(stage),
+        ...(onProgress === undefined ? {} : { onProgress }),
       };
       try {
         const info = await provider.ensure(handle, spec, context, signal);

@@ -8,22 +8,35 @@ import { completed, type RootfsEntry } from "./rootfs.ts";
 /**
  * A build context as a tar stream: the Dockerfile, and everything of the image under `rootfs/`.
  * Nothing is written to disk, and nothing is read faster than the engine takes it.
+ *
+ * @param onBytes told of the bytes of files that went in, and of all there are
  */
-export function buildContext(dockerfile: string, entries: readonly RootfsEntry[]): Readable {
+export async function buildContext(
+  dockerfile: string,
+  entries: readonly RootfsEntry[],
+  onBytes?: (sent: number, total: number) => void,
+): Promise<Readable> {
+  const all = completed(entries);
+  let total = 0;
+  for (const entry of all) if (entry.type === "file") total += (await stat(entry.from)).size;
+  let sent = 0;
+  const count = (bytes: number) => onBytes?.((sent += bytes), total);
   const tar = pack();
-  fill(tar, dockerfile, entries).catch((thrown: unknown) => {
+  fill(tar, dockerfile, all, count).catch((thrown: unknown) => {
     tar.destroy(thrown instanceof Error ? thrown : new Error(String(thrown)));
   });
   return Readable.from(tar);
 }
 
-async function fill(tar: Pack, dockerfile: string, entries: readonly RootfsEntry[]) {
-  tar.entry({ name: "Dockerfile", mode: 0o644 }, dockerfile);
-  for (const entry of completed(entries)) await add(tar, entry);
+type Count = (bytes: number) => void;
+
+async function fill(tar: Pack, dockerfile: string, entries: readonly RootfsEntry[], count: Count) {
+  tar.entry({ name: "Dockerfile", mode: 0o644, mtime: new Date(0) }, dockerfile);
+  for (const entry of entries) await add(tar, entry, count);
   tar.finalize();
 }
 
-async function add(tar: Pack, entry: RootfsEntry): Promise<void> {
+async function add(tar: Pack, entry: RootfsEntry, count: Count): Promise<void> {
   // One time for all: the same content gives the same layer.
   const head = { name: `rootfs${entry.path}`, mtime: new Date(0), uid: 0, gid: 0 };
   switch (entry.type) {
@@ -38,7 +51,9 @@ async function add(tar: Pack, entry: RootfsEntry): Promise<void> {
       break;
     case "file": {
       const { size } = await stat(entry.from);
-      await pipeline(createReadStream(entry.from), tar.entry({ ...head, size, mode: entry.mode }));
+      const file = createReadStream(entry.from, { highWaterMark: 1024 * 1024 });
+      file.on("data", (chunk) => count(chunk.length));
+      await pipeline(file, tar.entry({ ...head, size, mode: entry.mode }));
       break;
     }
   }

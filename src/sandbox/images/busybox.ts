@@ -1,7 +1,8 @@
-import { mkdir, mkdtemp, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { DecoError } from "../../protocol/errors.ts";
 import { runCommand } from "../run-command.ts";
+import { readElf } from "./elf.ts";
 
 const HOST_PATHS = ["/bin/busybox", "/usr/bin/busybox", "/usr/local/bin/busybox"];
 
@@ -50,22 +51,7 @@ async function succeed(argv: [string, ...string[]], cwd: string, signal: AbortSi
   if (result.exitCode !== 0) throw new Error(`${argv[0]}: ${result.stderr.trim()}`);
 }
 
-/** True for an ELF file without an interpreter (program header type 3). 64-bit little endian. */
 async function isStaticElf(path: string): Promise<boolean> {
-  if (!(await stat(path).catch(() => undefined))?.isFile()) return false;
-  const file = await open(path);
-  try {
-    const head = Buffer.alloc(4096);
-    await file.read(head, 0, head.length, 0);
-    if (head.readUInt32BE(0) !== 0x7f454c46 || head[4] !== 2) return false;
-    const offset = Number(head.readBigUInt64LE(32));
-    const size = head.readUInt16LE(54);
-    const count = head.readUInt16LE(56);
-    for (let i = 0; i < count && offset + i * size + 4 <= head.length; i++) {
-      if (head.readUInt32LE(offset + i * size) === 3) return false;
-    }
-    return true;
-  } finally {
-    await file.close();
-  }
+  const elf = await readElf(path);
+  return elf !== undefined && elf.interpreter === undefined;
 }

@@ -1,41 +1,57 @@
 import { createHash } from "node:crypto";
-import { access } from "node:fs/promises";
-import { join } from "node:path";
 import { DecoError } from "../../protocol/errors.ts";
-import { bunExecutable, ensureHarnessdBinary, harnessdSource } from "../harnessd-binary.ts";
-import { findBusybox } from "./busybox.ts";
-import { CLAUDE_VERSION, ensureClaude } from "./claude-binary.ts";
-import {
-  baseEntries,
-  busyboxEntries,
-  completed,
-  fingerprint,
-  libraryEntries,
-  type RootfsEntry,
-} from "./rootfs.ts";
-
-export const IMAGES = ["harnessd", "claude-code"] as const;
-export type ImageName = (typeof IMAGES)[number];
+import type { HarnessName } from "../../protocol/messages.ts";
+import type { BuildName, Platform } from "../templates/template.ts";
+import type { Foundation } from "./foundation.ts";
+import { claudePart, codexPart, harnessdPart, type Part, type PartOptions } from "./image-parts.ts";
+import { completed, fingerprint, type RootfsEntry } from "./rootfs.ts";
+import { hostPlatform } from "./target.ts";
 
 /** What one image is made of; big programs are made or fetched only when it is really built. */
 export interface Recipe {
-  readonly image: ImageName;
+  readonly image: BuildName;
   /** `deco-link/<name>:<12 hex digits of its content>` */
   readonly tag: string;
-  /** Tag of the image below; undefined: from scratch. */
-  readonly base: string | undefined;
+  readonly platform: Platform;
+  /** What it can run. */
+  readonly harnesses: readonly HarnessName[];
+  /** The image of ours below it. */
+  readonly below: Recipe | undefined;
+  readonly foundation: Foundation | undefined;
   readonly entries: (signal: AbortSignal) => Promise<RootfsEntry[]>;
 }
 
-/** Change it whenever the layout or the Dockerfile changes. */
-const LAYOUT = "1";
+export interface RecipeOptions {
+  readonly cacheDir: string;
+  /** This machine's own when absent. */
+  readonly platform?: Platform | undefined;
+  /** Absent: from scratch, with libraries of this machine or of Debian. */
+  readonly foundation?: Foundation | undefined;
+  readonly signal: AbortSignal;
+}
 
-/** The recipe of an image on this machine; cheap, so that its tag can be looked up first. */
-export async function recipe(
-  image: ImageName,
-  cacheDir: string,
-  signal: AbortSignal,
-): Promise<Recipe> {
+/** Change it whenever the layout or the Dockerfile changes. */
+const LAYOUT = "3";
+
+const BELOW = {
+  harnessd: undefined,
+  "claude-code": "harnessd",
+  codex: "harnessd",
+  all: "claude-code",
+} as const satisfies Record<BuildName, BuildName | undefined>;
+
+/** Our image for a harness that has no template. */
+export function imageOfHarness(harness: string | undefined): BuildName {
+  return harness === "claude-code" || harness === "codex" ? harness : "harnessd";
+}
+
+/**
+ * The recipe of an image; cheap, so that its tag can be looked up first.
+ *
+ * @throws image_missing where this machine can't build it
+ */
+export async function recipe(image: BuildName, o: RecipeOptions): Promise<Recipe> {
+  const { cacheDir, foundation, signal, platform = hostPlatform() } = o;
   if (process.platform !== "linux") {
     throw new DecoError(
       "image_missing",
@@ -45,66 +61,37 @@ export async function recipe(
       },
     );
   }
-  const harnessd = await harnessdRecipe(cacheDir, signal);
-  return image === "harnessd" ? harnessd : await claudeRecipe(harnessd, cacheDir, signal);
+  const target = { platform, libc: foundation?.libc ?? "glibc" } as const;
+  return await layer(image, { cacheDir, target, foundation, signal });
 }
 
-async function harnessdRecipe(cacheDir: string, signal: AbortSignal): Promise<Recipe> {
-  const small = [
-    ...baseEntries(),
-    ...(await busyboxEntries(await findBusybox(cacheDir, signal), signal)),
-    // harnessd is Bun with our code behind it: it needs what Bun needs.
-    ...(await libraryEntries(await bunExecutable(), signal)),
-  ];
-  const { hash } = await harnessdSource();
+async function layer(image: BuildName, o: PartOptions): Promise<Recipe> {
+  const { foundation, target } = o;
+  const beneath = BELOW[image];
+  const below = beneath === undefined ? undefined : await layer(beneath, o);
+  const part = await partOf(image, o);
+  const keys = [LAYOUT, target.platform, foundation?.id ?? "", below?.tag ?? "", part.key];
   return {
-    image: "harnessd",
-    tag: `deco-link/harnessd:${await contentHash(small, [LAYOUT, hash])}`,
-    base: undefined,
-    entries: async (s) => {
-      const from = await ensureHarnessdBinary({ cacheDir, signal: s });
-      return completed([
-        ...small,
-        { type: "file", path: "/usr/local/bin/harnessd", mode: 0o755, from },
-      ]);
-    },
+    image,
+    tag: `deco-link/${image}:${await contentHash(part.small, keys)}`,
+    platform: target.platform,
+    harnesses: [...(below?.harnesses ?? []), ...part.harnesses],
+    below,
+    foundation,
+    entries: async (signal) => completed([...part.small, ...(await part.big(signal))]),
   };
 }
 
-async function claudeRecipe(below: Recipe, cacheDir: string, signal: AbortSignal): Promise<Recipe> {
-  const bash = await findBash();
-  // Its Bash tool refuses busybox's sh.
-  const small: RootfsEntry[] = [
-    { type: "file", path: "/bin/bash", mode: 0o755, from: bash },
-    ...(await libraryEntries(bash, signal)),
-  ];
-  return {
-    image: "claude-code",
-    tag: `deco-link/claude-code:${await contentHash(small, [LAYOUT, below.tag, CLAUDE_VERSION])}`,
-    base: below.tag,
-    entries: async (s) => {
-      const from = await ensureClaude(cacheDir, s);
-      return completed([
-        ...small,
-        ...(await libraryEntries(from, s)),
-        { type: "file", path: "/usr/local/bin/claude", mode: 0o755, from },
-      ]);
-    },
-  };
-}
-
-async function findBash(): Promise<string> {
-  for (const directory of ["/bin", "/usr/bin", "/usr/local/bin"]) {
-    const path = join(directory, "bash");
-    const found = await access(path).then(
-      () => true,
-      () => false,
-    );
-    if (found) return path;
+async function partOf(image: BuildName, o: PartOptions): Promise<Part> {
+  switch (image) {
+    case "harnessd":
+      return await harnessdPart(o);
+    case "claude-code":
+      return await claudePart(o);
+    case "codex":
+    case "all":
+      return codexPart(o);
   }
-  throw new DecoError("image_missing", "no bash on this machine, which claude needs", {
-    fix: "Install bash, then run `deco image build` again.",
-  });
 }
 
 async function contentHash(entries: readonly RootfsEntry[], keys: readonly string[]) {

@@ -50,7 +50,7 @@ interface Start {
 /** Starts harnessd, confined or plain, and waits until it answers. */
 export async function startAndWait(job: Job, start: Start): Promise<SandboxInfo> {
   const { record } = start;
-  const facts = await job.stages.run("start", () => startProcess(job, start));
+  const facts = await job.stages.run("boot", () => startProcess(job, start));
   const timeoutMs = job.setup.readyTimeoutMs;
   return await job.stages.run("ready", () => untilReady(job, { record, facts, timeoutMs }));
 }

@@ -1,0 +1,50 @@
+/** One line at the bottom of a terminal that shows how far something is. */
+export interface Bar {
+  /** @param fraction 0 to 1; undefined: as far as before */
+  show(line: string, fraction: number | undefined): void;
+  /** Takes the bar away; what is printed next begins on an empty line. */
+  clear(): void;
+}
+
+const WIDTH = 24;
+/** Steps in which something that is not a terminal hears of the share. */
+const QUARTER = 0.25;
+
+/** @param animated false: plain lines, at every quarter and for what has no share */
+export function createBar(stream: { write(text: string): unknown }, animated: boolean): Bar {
+  let shown = "";
+  let told = -1;
+  const clear = () => {
+    if (shown !== "") stream.write("\r\u001B[2K");
+    shown = "";
+  };
+  const draw = (text: string) => {
+    if (text === shown) return;
+    clear();
+    stream.write(text);
+    shown = text;
+  };
+  const tell = (line: string, fraction: number | undefined) => {
+    if (fraction === undefined) return void stream.write(`  ${line.trim()}\n`);
+    const quarter = Math.floor(fraction / QUARTER);
+    if (quarter === told) return;
+    told = quarter;
+    stream.write(`  ${line.trim()} ${quarter * QUARTER * 100}%\n`);
+  };
+  let last = 0;
+  return {
+    clear,
+    show: (line, fraction) => {
+      if (!animated) return tell(line, fraction);
+      last = fraction ?? last;
+      draw(drawn(line.trim(), last));
+    },
+  };
+}
+
+function drawn(line: string, fraction: number): string {
+  const full = Math.round(Math.min(1, Math.max(0, fraction)) * WIDTH);
+  const percent = `${Math.round(fraction * 100)}`.padStart(3);
+  // Narrow enough for a terminal of 80 columns: a line that wraps can't be taken away again.
+  return `[${"#".repeat(full)}${" ".repeat(WIDTH - full)}] ${percent}% ${line.slice(0, 45)}`;
+}
