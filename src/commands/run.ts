@@ -12,6 +12,7 @@ export interface RunFlags {
   readonly harness: string;
   readonly provider?: string;
   readonly template?: string;
+  readonly runtime?: string;
   readonly tier?: number;
   readonly link?: string;
   readonly thread?: string;
@@ -76,8 +77,8 @@ function runBody(prompt: string, flags: RunFlags): Record<string, unknown> {
 }
 
 function sandboxAndOptions(flags: RunFlags): Record<string, unknown> {
-  const { provider, template, tier, egress, model, timeout } = flags;
-  const sandbox = defined({ provider, template, tier, egress });
+  const { provider, template, runtime, tier, egress, model, timeout } = flags;
+  const sandbox = defined({ provider, template, runtime, tier, egress });
   const options = defined({ model, timeoutSeconds: timeout });
   return {
     ...(Object.keys(sandbox).length === 0 ? {} : { sandbox }),

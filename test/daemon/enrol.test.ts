@@ -5,6 +5,7 @@ import { hubApi } from "../../src/daemon/hub-api.ts";
 import { openIdentity } from "../../src/daemon/identity.ts";
 import { listen } from "../../src/net/listen.ts";
 import { DecoError } from "../../src/protocol/errors.ts";
+import { FEATURES } from "../../src/protocol/features.ts";
 import { HubClock } from "../../src/protocol/hub-clock.ts";
 import { checkProof } from "../../src/protocol/proof.ts";
 import { testHome } from "../support/control-home.ts";
@@ -39,6 +40,7 @@ test("the proof is for the origin that was dialled, by this laptop's key", async
   const { identity } = await enrolment(hub.url, { userToken: "u" });
   const [call] = hub.registrations;
   expect(call?.token).toBe("u");
+  expect(call?.body.features).toEqual([...FEATURES]);
   await checkProof({
     proof: call?.body.proof ?? "",
     publicKey: identity.publicJwk,

@@ -1,0 +1,72 @@
+import { rulesPlaces } from "../daemon/sandbox-rules.ts";
+import { DecoError } from "../protocol/errors.ts";
+import { tierOf } from "../sandbox/sandbox-spec.ts";
+import { listTemplates, type NamedTemplate } from "../sandbox/templates/read-templates.ts";
+import type { Template } from "../sandbox/templates/template.ts";
+import type { Command, CommandContext } from "./command.ts";
+import { settings } from "./settings.ts";
+import { table } from "./text-table.ts";
+
+/** `deco template ls`: what this laptop's runs may ask for by name; broken files are listed as such. */
+export function list(): Command {
+  return async (context) => {
+    const all = templatesOf(context);
+    const templates = all.map(({ name, ...rest }) => ({ name, ...rest }));
+    context.out.result({ templates }, () =>
+      table(["TEMPLATE", "FROM", "IMAGE", "TIER", "MEMORY", "LABELS", ""], all.map(row)),
+    );
+    return 0;
+  };
+}
+
+/**
+ * `deco template show NAME`.
+ *
+ * @throws DecoError capability_missing (`knownTemplates`) for an unknown name, usage for a broken file
+ */
+export function show(name: string): Command {
+  return async (context) => {
+    const all = templatesOf(context);
+    const found = all.find((one) => one.name === name);
+    if (found === undefined) {
+      const known = all.map((one) => one.name);
+      throw new DecoError("capability_missing", `this laptop has no template "${name}"`, {
+        fix: `Use one of ${known.join(", ")}.`,
+        extensions: { knownTemplates: known },
+      });
+    }
+    if (!("template" in found)) {
+      throw new DecoError("usage", `${found.path}: ${found.problem}`, {
+        fix: "Correct that file.",
+      });
+    }
+    const { template, ...rest } = found;
+    context.out.result({ ...rest, template }, () => JSON.stringify(template, null, 2));
+    return 0;
+  };
+}
+
+function templatesOf({ env }: CommandContext): NamedTemplate[] {
+  return listTemplates(rulesPlaces(settings(env).paths.config).templates);
+}
+
+function row(one: NamedTemplate): string[] {
+  if (!("template" in one)) return [one.name, "file", "", "", "", "", `broken: ${one.problem}`];
+  const { template } = one;
+  const memory = template.resources?.memoryMib;
+  return [
+    one.name,
+    one.from,
+    imageOf(template),
+    String(tierOf(template.tier)),
+    memory === undefined ? "" : `${memory} MiB`,
+    (template.labels ?? []).join(", "),
+    template.description ?? "",
+  ];
+}
+
+function imageOf({ source }: Template): string {
+  if (source === undefined) return "the harness's own";
+  if ("runtime" in source) return `runtime ${source.runtime}`;
+  return "build" in source ? `build ${source.build}` : source.image.slice(0, 40);
+}
