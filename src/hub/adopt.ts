@@ -1,3 +1,4 @@
+import { CHAIN_START } from "../protocol/chain.ts";
 import type { Heartbeat, SettledRuns } from "../protocol/messages.ts";
 import { isEnded } from "../protocol/run-events.ts";
 import type { LinkRow } from "./store/links.ts";
@@ -27,7 +28,7 @@ export function adopt(store: Store, link: LinkRow, beat: Heartbeat, now: number)
   const held: HeldRun[] = [];
   let ours = 0;
   for (const { runId, attempt, status } of beat.runs) {
-    const known = store.runs.get(runId) ?? file(store, link, { runId, attempt }, now);
+    const known = take(store, link, { runId, attempt }, now);
     if (known.linkId !== link.linkId) continue;
     if (!isEnded(status)) ours += 1;
     if (known.settled) held.push({ runId, attempt });
@@ -50,21 +51,33 @@ function fileSettled(store: Store, link: LinkRow, page: SettledRuns, now: number
   for (const { runId, attempt, user, harness, thread, branch } of runs) {
     // A home that once belonged to somebody else still has his runs in its ledger.
     if (user !== undefined && user !== link.user) continue;
-    if (store.runs.get(runId) === undefined) {
-      file(store, link, { runId, attempt, harness, thread, branch }, now);
-    }
+    take(store, link, { runId, attempt, harness, thread, branch }, now);
   }
   store.settledMarks.put(link.linkId, journal, through);
   return through;
 }
 
-function file(
-  store: Store,
-  { user, linkId }: LinkRow,
-  run: Pick<RunRow, "runId" | "attempt"> & Partial<RunRow>,
-  now: number,
-): RunRow {
-  const row = newRun({ ...run, user, linkId, accepted: true, createdAt: now });
-  store.runs.put(row);
+type Told = Pick<RunRow, "runId" | "attempt"> & Partial<RunRow>;
+
+/** The run as this hub has it, filed or set to its next attempt where it is news. */
+function take(store: Store, { user, linkId }: LinkRow, run: Told, now: number): RunRow {
+  const known = store.runs.get(run.runId);
+  const row =
+    known === undefined
+      ? newRun({ ...run, user, linkId, accepted: true, createdAt: now })
+      : nextAttempt(known, linkId, run.attempt);
+  if (row !== known) store.runs.put(row);
   return row;
+}
+
+/**
+ * A higher attempt, dispatched on the laptop itself, is a log of its own: it comes behind the lower
+ * one's in the hub's, once that is settled.
+ */
+function nextAttempt(known: RunRow, linkId: string, attempt: number): RunRow {
+  if (known.linkId !== linkId || !known.settled || attempt <= known.attempt) return known;
+  const { runId, user, createdAt, thread, branch, harness, prompt, lastSeq } = known;
+  const agreed = { linkSeq: 0, chain: CHAIN_START, hubSeq: lastSeq };
+  const kept = { runId, user, linkId, createdAt, thread, branch, harness, prompt };
+  return newRun({ ...kept, attempt, accepted: true, lastSeq, agreed });
 }

@@ -189,6 +189,7 @@ export class RunLog {
     for (let after = 0; ; after += PAGE) {
       const page = this.#store.events.read(run.runId, after, PAGE);
       for (const row of page) {
+        if (row.attempt !== run.attempt) continue;
         const event = RunEvent.parse(JSON.parse(row.data));
         folded = foldEvent(folded, event, Date.parse(event.at) || this.#now());
       }

@@ -215,7 +215,7 @@ export const LinkState = z.enum(["online", "suspended", "draining"]);
 export type LinkState = z.infer<typeof LinkState>;
 
 const HeartbeatRun = z.object({
-  runId: z.string().min(1).max(128),
+  runId: RunId,
   attempt: z.int().min(1),
   lastSeq: z.int().min(0),
   status: RunStatus,
