@@ -4,6 +4,9 @@ import type { Db } from "../../storage/open-db.ts";
 import { text } from "./row.ts";
 import { RECORD_COLUMNS, type RunRecord, readRecord } from "./run-record.ts";
 
+/** The hub takes heartbeats of up to 1 MiB; what is left out comes when the hub has some of these. */
+const TOLD = 1000;
+
 /** The ledger's questions. */
 export interface LedgerReads {
   /** The newest attempt, or the given one. */
@@ -13,7 +16,7 @@ export interface LedgerReads {
   list(): RunRecord[];
   /** Not ended, oldest first. */
   unfinished(): RunRecord[];
-  /** Not ended, or not acknowledged to the end: what a heartbeat reports. */
+  /** Not ended, or not acknowledged to the end: what a heartbeat reports, {@link TOLD} at most. */
   open(): RunRecord[];
 }
 
@@ -23,7 +26,9 @@ export function createLedgerReads(db: Db): LedgerReads {
   const newest = select("WHERE run_id = ? ORDER BY attempt DESC LIMIT 1");
   const all = select("ORDER BY created_at, run_id, attempt");
   const unended = select("WHERE ended = 0 ORDER BY created_at, run_id, attempt");
-  const unacked = select("WHERE ended = 0 OR acked_seq < last_seq");
+  const unacked = select(
+    `WHERE ended = 0 OR acked_seq < last_seq ORDER BY ended, created_at LIMIT ${TOLD}`,
+  );
   const bodyOf = db.prepare("SELECT body FROM runs WHERE run_id = ? AND attempt = ?");
   return {
     find: (runId, attempt) => {

@@ -54,7 +54,7 @@ function makeOlder(version: number, columns: readonly string[]): void {
 
 test("what settled runs were asked is not kept: a month of long prompts is a small file", () => {
   const prompt = "word ".repeat(20_000);
-  for (let i = 0; i < 200; i += 1) settle(dispatchOf({ runId: `run-${i}`, prompt, user: "ada" }));
+  for (let i = 0; i < 60; i += 1) settle(dispatchOf({ runId: `run-${i}`, prompt, user: "ada" }));
   const again = dispatchOf({ runId: "run-7", prompt, user: "ada" });
   expect(home.journal.createRun(again).type).toBe("attached");
   const other = { ...again, prompt: "false" };
@@ -72,3 +72,18 @@ function settle(dispatch: ReturnType<typeof dispatchOf>): void {
   const [line] = journal.read(runId, 1, 0);
   journal.ack(runId, { attempt: 1, seq: 1, chain: nextChain(CHAIN_START, line?.data ?? "") });
 }
+
+test("a heartbeat stays below what a hub takes, however much is not acked: what works comes first", () => {
+  home.journal.createRun(dispatchOf());
+  home.journal.close();
+  const db = openDb(home.path);
+  db.exec(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9000)
+    INSERT INTO runs (run_id, attempt, body, body_sha256, status, ended, last_seq, last_chain,
+      acked_chain, created_at, updated_at)
+    SELECT printf('%0128d', i), 1, body, '', 'completed', 1, 1, last_chain, acked_chain, 0, updated_at
+    FROM n JOIN runs`);
+  db.close();
+  const runs = home.reopen().heartbeatRuns();
+  expect(JSON.stringify(runs).length).toBeLessThan(512 * 1024);
+  expect(runs[0]).toMatchObject({ runId: "run-1", status: "queued" });
+});
