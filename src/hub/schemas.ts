@@ -18,6 +18,7 @@ export const LinkViewSchema = z.looseObject({
     arch: z.string(),
     cliVersion: z.string(),
     protocolVersion: z.int(),
+    features: z.array(z.string()),
   }),
   epoch: z.int(),
   capabilities: z.array(Capability),
