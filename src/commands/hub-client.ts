@@ -1,8 +1,10 @@
 import { setTimeout as delay } from "node:timers/promises";
+import { answerError } from "../net/answer-error.ts";
 import { type HttpAnswer, httpRequest } from "../net/http-request.ts";
 import { readSse } from "../net/sse-read.ts";
 import { DecoError } from "../protocol/errors.ts";
 import { RunEvent, terminalStatus } from "../protocol/run-events.ts";
+import type { SseFrame } from "../protocol/sse.ts";
 import { isRecord } from "./record.ts";
 
 /** An HTTP API of ours: the hub by URL and Bearer token, or the daemon by its unix socket. */
@@ -16,6 +18,8 @@ export interface ApiCall {
   readonly method?: string;
   readonly path: string;
   readonly body?: object;
+  /** A tar that is sent as it comes, in the place of `body`. */
+  readonly tar?: ReadableStream<Uint8Array>;
   readonly headers?: Readonly<Record<string, string>>;
   readonly signal: AbortSignal;
   /** How long to wait for the head of the answer; 30 s when absent. */
@@ -113,16 +117,32 @@ async function isOver(target: ApiTarget, path: string, last: number, signal: Abo
   return ended && typeof run["lastSeq"] === "number" && run["lastSeq"] <= last;
 }
 
+/** One call whose answer is a stream of events. @throws DecoError with the peer's code */
+export async function* callStream(target: ApiTarget, call: ApiCall): AsyncGenerator<SseFrame> {
+  const headers = { accept: "text/event-stream", ...call.headers };
+  yield* readSse(await send(target, { ...call, headers }));
+}
+
+/** One call whose answer's body is read as it comes. @throws DecoError with the peer's code */
+export async function callBytes(target: ApiTarget, call: ApiCall): Promise<HttpAnswer> {
+  const answer = await send(target, call);
+  if (answer.status < 400) return answer;
+  throw await answerError(answer);
+}
+
 async function send(target: ApiTarget, call: ApiCall): Promise<HttpAnswer> {
   const headers: Record<string, string> = { accept: "application/json", ...call.headers };
   if (target.token !== undefined) headers["authorization"] = `Bearer ${target.token}`;
   if (call.body !== undefined) headers["content-type"] = "application/json";
+  if (call.tar !== undefined) headers["content-type"] = "application/x-tar";
   return httpRequest({
     method: call.method ?? "GET",
     headers,
     signal: call.signal,
     connectTimeoutMs: 10_000,
-    headersTimeoutMs: call.headersTimeoutMs ?? 30_000,
+    ...(call.tar === undefined
+      ? { headersTimeoutMs: call.headersTimeoutMs ?? 30_000 }
+      : { body: call.tar }),
     unreachable: target.socketPath === undefined ? "hub_unreachable" : "not_running",
     ...(call.body === undefined ? {} : { body: JSON.stringify(call.body) }),
     ...(target.socketPath === undefined

@@ -15,6 +15,7 @@ export interface LinkFlags {
   readonly maxRuns?: number;
   readonly drainSeconds?: number;
   readonly keepSandboxes?: number;
+  readonly idleMinutes?: number;
   readonly pausePool?: number;
   readonly name?: string;
   readonly allowUnconfined?: boolean;

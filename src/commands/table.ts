@@ -88,6 +88,7 @@ function addLink(program: Command, run: Runner): void {
     .addOption(
       integer("--keep-sandboxes <n>", "idle sandboxes without a thread that stay (4)", 0, 256),
     )
+    .addOption(integer("--idle-minutes <n>", "after which such a one goes (15)", 1, 525_600))
     .addOption(integer("--pause-pool <n>", "networks made ahead for sandboxes (2)", 0, 32))
     .option("--name <name>", "this laptop's name at the hub (default: its host name)")
     .option("--allow-unconfined", "go on where nothing here can confine a process")
@@ -122,6 +123,13 @@ function addRun(program: Command, run: Runner): void {
     .addOption(new Option("--egress <kind>", "network inside").choices(["none", "open"]))
     .option("--model <name>", "model for the harness")
     .addOption(integer("--timeout <seconds>", "wall-clock limit of the run", 1, 604_800))
+    .option("--sync <dir>", "send this folder first (in a git work tree without what git ignores)")
+    .addOption(
+      new Option(
+        "--fetch <glob>",
+        "afterwards get these files of the workspace; may be repeated",
+      ).argParser((glob: string, before: string[] | undefined) => [...(before ?? []), glob]),
+    )
     .option("--local", "straight to the daemon on this machine, without a hub")
     .option("--detach", "print the run's id and leave")
     .addOption(json())
@@ -166,6 +174,37 @@ function addSandbox(program: Command, run: Runner): void {
     .action(async (handles: string[], options) =>
       run(options, (await import("./sandbox.ts")).remove(handles, options)),
     );
+  addSandboxTools(sandbox, run);
+}
+
+function addSandboxTools(sandbox: Command, run: Runner): void {
+  const load = () => import("./sandbox-tools.ts");
+  sandbox
+    .command("inspect <handle>")
+    .description("all that is known of a sandbox")
+    .addOption(json())
+    .action(async (handle: string, options) => run(options, (await load()).inspect(handle)));
+  sandbox
+    .command("logs <handle>")
+    .description("the last lines of what runs the harness in it")
+    .addOption(integer("--lines <n>", "how many (200)", 1, 10_000))
+    .addOption(json())
+    .action(async (handle: string, options) => run(options, (await load()).logs(handle, options)));
+  sandbox
+    .command("exec <handle> <command...>")
+    .description("run a program in it, after --; leave with its exit code")
+    .addOption(json())
+    .passThroughOptions()
+    .action(async (handle: string, command: string[], options) =>
+      run(options, (await load()).exec(handle, command)),
+    );
+  sandbox
+    .command("prune")
+    .description("what nobody needs any more, and why; removes it with --execute")
+    .option("--execute", "remove it")
+    .option("--force", "with --execute: even if that is more than half of all")
+    .addOption(json())
+    .action(async (options) => run(options, (await load()).prune(options)));
 }
 
 function addImage(program: Command, run: Runner): void {

@@ -21,6 +21,7 @@ const Settings = z.object({
   maxRuns: z.coerce.number().int().min(1).max(256).default(4),
   drainSeconds: z.coerce.number().int().min(0).max(86_400).default(30),
   keepSandboxes: z.coerce.number().int().min(0).max(256).default(4),
+  idleMinutes: z.coerce.number().int().min(1).max(525_600).default(15),
   pausePool: z.coerce.number().int().min(0).max(32).default(2),
   insecure: flagBoolean.default(false),
   dockerHost: z.string().min(1).optional(),
@@ -75,6 +76,11 @@ export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
     flag: "--keep-sandboxes <n>",
     env: "DECO_KEEP_SANDBOXES",
     help: "idle sandboxes of runs without a thread that stay for a look at them",
+  },
+  idleMinutes: {
+    flag: "--idle-minutes <n>",
+    env: "DECO_IDLE_MINUTES",
+    help: "minutes after which an idle sandbox of a run without a thread is removed (15)",
   },
   pausePool: {
     flag: "--pause-pool <n>",

@@ -19,18 +19,31 @@ interface Idle {
 }
 
 /** A sandbox that no thread comes back to stays so long after its run, for a look at its files. */
-const IDLE_MS = 15 * 60_000;
+const IDLE_MINUTES = 15;
 /** A stopped one has nothing to look at; not at once, as somebody may be making it. */
 const STOPPED_MS = 60_000;
 const KEEP = 4;
 
 export function createIdleSandboxes(options: ReconcileOptions): IdleSandboxes {
-  const { busy, remove, log, keep = KEEP, now = Date.now } = options;
+  const { busy, remove, log, keep = KEEP, now = Date.now, times } = options;
+  const idleMs = (options.idleMinutes ?? IDLE_MINUTES) * 60_000;
   /** When each was first seen idle, by provider and id: one that is made anew begins anew. */
   const seen = new Map<string, number>();
   let removed = 0;
+  let saved = "";
+  const known = times?.load().then((before) => {
+    // A clock that was set back must not make one stay for ever.
+    for (const [key, since] of before) seen.set(key, Math.min(since, now()));
+  });
+  const save = async () => {
+    const text = JSON.stringify([...seen]);
+    if (text === saved) return;
+    await times?.save(seen);
+    saved = text;
+  };
 
   const look = async (provider: SandboxProvider, signal: AbortSignal) => {
+    await known;
     const found = await provider.list(signal);
     const idle: Idle[] = [];
     for (const info of found) {
@@ -64,9 +77,10 @@ export function createIdleSandboxes(options: ReconcileOptions): IdleSandboxes {
     removeDue: async (provider, signal) => {
       const { found, idle } = await look(provider, signal);
       for (const one of idle) {
-        const limit = one.info.status === "stopped" ? STOPPED_MS : IDLE_MS;
+        const limit = one.info.status === "stopped" ? Math.min(STOPPED_MS, idleMs) : idleMs;
         if (now() - one.since >= limit) await discard(one, signal);
       }
+      await save();
       return found;
     },
     trim: async (signal) => {

@@ -1,5 +1,6 @@
 import { HubClock } from "../protocol/hub-clock.ts";
 import { NonceCache } from "../protocol/nonces.ts";
+import type { SandboxProvider } from "../sandbox/provider.ts";
 import { createProviders } from "../sandbox/providers.ts";
 import { isThreadless } from "./close-sandboxes.ts";
 import type { Config } from "./config.ts";
@@ -8,11 +9,13 @@ import { type SigningSession, signed } from "./control/signed.ts";
 import { providerFor } from "./executor/admission.ts";
 import { createExecutor, type Executor } from "./executor/run-executor.ts";
 import { type Identity, openIdentity } from "./identity.ts";
+import { idleTimesFile } from "./idle-times.ts";
 import { openInstance } from "./instance.ts";
 import { type Journal, openJournal } from "./journal.ts";
 import type { Log } from "./log.ts";
 import { createModelProxy } from "./model-proxy/model-proxy.ts";
 import { createOffer, type Offer } from "./offer.ts";
+import { createPrune } from "./prune.ts";
 import { createReconcile, type Reconcile } from "./reconcile.ts";
 import { rulesPlaces, type SandboxRules, sandboxRules } from "./sandbox-rules.ts";
 import { createSandboxes } from "./sandboxes.ts";
@@ -45,7 +48,9 @@ export interface DaemonPartsOptions {
 export async function buildParts(options: DaemonPartsOptions): Promise<DaemonParts> {
   const { config, log, status, onOfferChange } = options;
   const { paths } = config;
-  const rules = sandboxRules(rulesPlaces(paths.config));
+  const rules = sandboxRules(
+    rulesPlaces(paths.config, [paths.config, paths.state, paths.data, paths.cache, paths.runtime]),
+  );
   const identity = await openIdentity(paths.machineFile);
   const { instanceId, modelTokenKey } = await openInstance(paths.instanceFile);
   const providers = providersOf(config, instanceId, log);
@@ -70,15 +75,28 @@ export async function buildParts(options: DaemonPartsOptions): Promise<DaemonPar
     log,
   });
   const sandboxes = sandboxesOf({ providers, executor, offer, rules });
-  const reconcile: Reconcile = createReconcile({
-    keep: config.keepSandboxes,
+  const held = {
     providers: () => [...providers.values()].filter(({ name }) => offer.mayHold(name)),
-    busy: (handle) => executor.isBusy(handle),
-    remove: (provider, handle, signal) => executor.sandboxes.remove(provider, handle, signal),
+    busy: (handle: string) => executor.isBusy(handle),
+    remove: (provider: SandboxProvider, handle: string, signal: AbortSignal) =>
+      executor.sandboxes.remove(provider, handle, signal),
+  };
+  const reconcile: Reconcile = createReconcile({
+    ...held,
+    keep: config.keepSandboxes,
+    idleMinutes: config.idleMinutes,
+    times: idleTimesFile(paths.idleFile, log),
     failLost: (signal) => executor.failLost(signal),
     log,
   });
-  const app = controlApp({ status, log, journal, runs: executor, sandboxes });
+  const app = controlApp({
+    status,
+    log,
+    journal,
+    runs: executor,
+    sandboxes,
+    prune: createPrune(held),
+  });
   const clock = new HubClock({ now: Date.now });
   let signing: SigningSession | undefined;
   return {

@@ -22,6 +22,7 @@ export interface DaemonPaths {
   readonly linkFile: string;
   readonly providerFile: string;
   readonly instanceFile: string;
+  readonly idleFile: string;
   readonly lockFile: string;
   readonly holderFile: string;
   readonly journalFile: string;
@@ -56,6 +57,7 @@ export function resolvePaths(options: PathsOptions): DaemonPaths {
     linkFile: join(roots.state, "link.json"),
     providerFile: join(roots.state, "provider.json"),
     instanceFile: join(roots.state, "instance.json"),
+    idleFile: join(roots.state, "idle.json"),
     lockFile: join(roots.state, "lock.db"),
     holderFile: join(roots.state, "holder.json"),
     journalFile: join(roots.state, "journal.db"),

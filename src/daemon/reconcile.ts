@@ -1,6 +1,8 @@
 import type { SandboxInfo, SandboxProvider } from "../sandbox/provider.ts";
 import { createIdleSandboxes } from "./idle-sandboxes.ts";
+import type { IdleTimes } from "./idle-times.ts";
 import type { Log } from "./log.ts";
+import { reapOrphans } from "./reap-orphans.ts";
 
 export interface ReconcileOptions {
   /** Those that may hold sandboxes of ours; they list this instance's alone. */
@@ -12,6 +14,10 @@ export interface ReconcileOptions {
   readonly failLost: (signal: AbortSignal) => Promise<number>;
   /** Sandboxes without a thread that stay for a look at them; 4 when absent. */
   readonly keep?: number;
+  /** How long they stay at most; 15 when absent. */
+  readonly idleMinutes?: number;
+  /** Where idle times outlive the daemon; nowhere when absent. */
+  readonly times?: IdleTimes;
   readonly log: Log;
   readonly now?: () => number;
 }
@@ -26,6 +32,8 @@ export interface ReconcileCounts {
   readonly unknown: number;
   /** Sandboxes removed since the daemon started. */
   readonly removed: number;
+  /** Volumes, networks and directories without a sandbox, removed since the daemon started. */
+  readonly reaped: number;
   /** Runs ended as `sandbox_lost` by a look since the daemon started. */
   readonly lost: number;
 }
@@ -49,8 +57,17 @@ export function createReconcile(options: ReconcileOptions): Reconcile {
   const idle = createIdleSandboxes(options);
   let counts: ReconcileCounts | undefined;
   let lost = 0;
+  let reaped = 0;
   let trimming = Promise.resolve();
 
+  const lookAt = async (provider: SandboxProvider, signal: AbortSignal) => {
+    const found = await idle.removeDue(provider, signal);
+    // An engine that does not answer says nothing of what has no sandbox, either.
+    if (!found.some(({ status }) => status === "unknown")) {
+      reaped += await reapOrphans(provider, options, signal);
+    }
+    return found;
+  };
   const trimAfter = async (before: Promise<void>, outer: AbortSignal) => {
     await before;
     if (outer.aborted) return;
@@ -70,7 +87,7 @@ export function createReconcile(options: ReconcileOptions): Reconcile {
       const signal = AbortSignal.any([outer, AbortSignal.timeout(LOOK_MS)]);
       lost += await failLost(signal);
       const providers = options.providers();
-      const looks = await Promise.allSettled(providers.map((one) => idle.removeDue(one, signal)));
+      const looks = await Promise.allSettled(providers.map((one) => lookAt(one, signal)));
       if (outer.aborted) return;
       for (const one of looks) {
         if (one.status === "rejected") {
@@ -87,6 +104,7 @@ export function createReconcile(options: ReconcileOptions): Reconcile {
         stopped: count("stopped"),
         unknown: count("unknown") + silent,
         removed: idle.removed(),
+        reaped,
         lost,
       };
     },

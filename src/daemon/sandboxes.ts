@@ -1,7 +1,8 @@
 import { DecoError } from "../protocol/errors.ts";
 import type { ProviderName, SandboxSpec } from "../protocol/messages.ts";
-import type { HarnessEndpoint, SandboxInfo, SandboxProvider } from "../sandbox/provider.ts";
+import type { ExecChunk, HarnessEndpoint, SandboxInfo, SandboxProvider } from "../sandbox/provider.ts";
 import { untilAbort } from "../sandbox/until-abort.ts";
+import type { SandboxFiles } from "../sandbox/workspace/sandbox-files.ts";
 
 /** All sandboxes of this laptop, whichever provider made them. */
 export interface Sandboxes {
@@ -20,8 +21,22 @@ export interface Sandboxes {
   inspect(handle: string, signal: AbortSignal): Promise<SandboxInfo>;
   /** Gone already is success. @throws sandbox_busy while a run is active in it, unless forced. */
   remove(handle: string, o: { force: boolean }, signal: AbortSignal): Promise<void>;
+  /**
+   * The files of one sandbox, whichever provider has it.
+   *
+   * @throws sandbox_not_found, isolation_unavailable
+   */
+  files(handle: string, signal: AbortSignal): Promise<SandboxFiles>;
   /** @throws sandbox_not_found */
   endpoint(handle: string, signal: AbortSignal): Promise<HarnessEndpoint>;
+  /** The last lines of init and harnessd. @throws sandbox_not_found, isolation_unavailable */
+  logs(handle: string, lines: number, signal: AbortSignal): Promise<string>;
+  /** A program inside; see the provider's. @throws sandbox_not_found, isolation_unavailable */
+  exec(
+    handle: string,
+    command: readonly string[],
+    signal: AbortSignal,
+  ): Promise<AsyncIterable<ExecChunk>>;
 }
 
 /** A provider whose sandboxes could not be listed. */
@@ -77,9 +92,27 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
       const found = await find(handle, signal);
       if (found !== undefined) await options.remove(found.provider, handle, signal);
     },
+    async files(handle, signal) {
+      const { provider } = existing(await find(handle, signal), handle);
+      if (provider.files !== undefined) return provider.files;
+      throw new DecoError("isolation_unavailable", `${provider.name} sandboxes take no files`);
+    },
     async endpoint(handle, signal) {
       const { provider } = existing(await find(handle, signal), handle);
       return provider.endpoint(handle, signal);
+    },
+    async logs(handle, lines, signal) {
+      const { provider } = existing(await find(handle, signal), handle);
+      return (await provider.logs?.(handle, lines, signal)) ?? hasNone(provider, "logs");
+    },
+    async exec(handle, command, signal) {
+      const { provider, info } = existing(await find(handle, signal), handle);
+      if (info.status !== "running") {
+        throw new DecoError("sandbox_lost", `sandbox ${handle} is ${info.status}`, {
+          fix: "Start a run in it, which starts the sandbox again.",
+        });
+      }
+      return provider.exec?.(handle, command, signal) ?? hasNone(provider, "exec");
     },
   };
 }
@@ -148,6 +181,10 @@ async function findSandbox(
     if (look?.status === "rejected" && mayHold(name)) throw DecoError.from(look.reason);
   }
   return undefined;
+}
+
+function hasNone({ name }: SandboxProvider, what: string): never {
+  throw new DecoError("isolation_unavailable", `the ${name} provider has no ${what}`);
 }
 
 function existing(found: Found | undefined, handle: string): Found {

@@ -1,5 +1,6 @@
 import type { ProviderName } from "../protocol/messages.ts";
 import type { ResolvedSpec } from "./sandbox-spec.ts";
+import type { SandboxFiles } from "./workspace/sandbox-files.ts";
 
 /**
  * One way of running sandboxes on this laptop.
@@ -50,6 +51,24 @@ export interface SandboxProvider {
    * network when nothing is in it). No other call follows.
    */
   close?(signal: AbortSignal): Promise<void>;
+  /** Files in and out of the workspace. */
+  readonly files?: SandboxFiles;
+  /**
+   * What daemons of this instance left behind of sandboxes that are not there any more. Nothing that
+   * may be on its way to one.
+   *
+   * @throws docker_unavailable: then nothing is known, and nothing may be removed
+   */
+  orphans?(signal: AbortSignal): Promise<Orphan[]>;
+  /** Removes one, unless its sandbox is being made now. Gone already is success. */
+  removeOrphan?(orphan: Orphan, signal: AbortSignal): Promise<void>;
+  /**
+   * Runs a program inside as the sandbox's own user, in /workspace. Ends with its exit code. A reader
+   * who leaves ends the program.
+   *
+   * @throws sandbox_not_found, sandbox_lost (it does not run), sandbox_failed
+   */
+  exec?(handle: string, command: readonly string[], signal: AbortSignal): AsyncIterable<ExecChunk>;
   /** The last lines that init and harnessd wrote. */
   logs?(handle: string, lines: number, signal: AbortSignal): Promise<string>;
 }
@@ -95,6 +114,23 @@ export interface EnsureContext {
   readonly onProgress?: (told: StageProgress) => void;
 }
 
+/** A thing of a sandbox that is not there any more. */
+export interface Orphan {
+  readonly kind: "volume" | "network" | "run directory";
+  /** As the engine or the run root calls it. */
+  readonly name: string;
+  /** The sandbox that it was of. */
+  readonly handle?: string;
+  /** RFC 3339. */
+  readonly createdAt: string;
+  readonly reason: string;
+}
+
+/** What a program inside writes; its exit code comes last. */
+export type ExecChunk =
+  | { readonly stream: "stdout" | "stderr"; readonly content: string }
+  | { readonly exitCode: number };
+
 export interface SandboxInfo {
   readonly handle: string;
   readonly provider: ProviderName;
@@ -103,6 +139,10 @@ export interface SandboxInfo {
   readonly url?: string;
   readonly image?: string;
   readonly imageId?: string;
+  /** Of one that is stopped. */
+  readonly exitCode?: number;
+  /** There when the kernel ended something inside for lack of memory since `startedAt`; 0: no limit. */
+  readonly outOfMemory?: { readonly limitMib: number };
   /** `sha256:…` of its manifest where it came from a registry, else its id. */
   readonly imageDigest?: string;
   /** Container id, or `<pid>.<start time>` of the confined process. */

@@ -14,6 +14,11 @@ interface Work<T> {
 export class SharedWork<T> {
   readonly #works = new Map<string, Work<T>>();
 
+  /** Whether work of this key is going on. */
+  has(key: string): boolean {
+    return this.#works.has(key);
+  }
+
   async run(
     key: string,
     signal: AbortSignal,

@@ -8,6 +8,7 @@ import { type Journal, openJournal } from "../../src/daemon/journal.ts";
 import { serveLocal, serveSigned } from "../../src/daemon/local-api.ts";
 import { silentLog } from "../../src/daemon/log.ts";
 import { createModelProxy } from "../../src/daemon/model-proxy/model-proxy.ts";
+import { createPrune } from "../../src/daemon/prune.ts";
 import { createSandboxes } from "../../src/daemon/sandboxes.ts";
 import { statusSnapshot } from "../../src/daemon/status.ts";
 import { type HttpAnswer, httpRequest } from "../../src/net/http-request.ts";
@@ -90,6 +91,11 @@ export async function controlPlane(options: { maxBodyBytes?: number } = {}): Pro
     journal: watched,
     runs: executor,
     sandboxes,
+    prune: createPrune({
+      providers: () => [provider],
+      busy: (handle) => executor.isBusy(handle),
+      remove: (from, handle, signal) => from.remove(handle, signal),
+    }),
     status: snapshot,
     log: silentLog,
   });

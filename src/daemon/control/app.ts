@@ -6,9 +6,11 @@ import { problemResponse } from "./answers.ts";
 import type { ControlEnv, ControlFetch } from "./control-env.ts";
 import { allowedMethods } from "./methods.ts";
 import { type RunRoutesOptions, runRoutes } from "./run-routes.ts";
+import { sandboxFileRoutes } from "./sandbox-files.ts";
 import { type SandboxRoutesOptions, sandboxRoutes } from "./sandbox-routes.ts";
+import { pruneRoutes, type SandboxToolsOptions, sandboxToolRoutes } from "./sandbox-tools.ts";
 
-export interface ControlAppOptions extends RunRoutesOptions, SandboxRoutesOptions {
+export interface ControlAppOptions extends RunRoutesOptions, SandboxRoutesOptions, SandboxToolsOptions {
   /** Waits for nobody. */
   readonly status: () => StatusSnapshot;
   readonly log: Log;
@@ -32,7 +34,10 @@ export function controlApp(options: ControlAppOptions): ControlFetch {
     .get("/healthz", (c) => c.json({ status: "ok" }))
     .get("/v1/status", (c) => c.json(status()))
     .route("/v1/runs", runRoutes(options))
-    .route("/v1/sandboxes", sandboxRoutes(options));
+    .route("/v1/sandboxes", sandboxFileRoutes(options))
+    .route("/v1/sandboxes", sandboxRoutes(options))
+    .route("/v1/sandboxes", sandboxToolRoutes(options))
+    .route("/v1/prune", pruneRoutes(options));
   return { fetch: async (request, env) => app.fetch(request, env ?? {}) };
 }
 

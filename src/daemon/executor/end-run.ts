@@ -4,6 +4,7 @@ import type { HarnessEvent } from "../../sandbox/harness-client.ts";
 import type { JournalDraft } from "../journal.ts";
 import type { LiveRun } from "./live-run.ts";
 import { lostSandbox } from "./lost-sandbox.ts";
+import { nameOutOfMemory } from "./name-out-of-memory.ts";
 import type { ExecutorParts } from "./parts.ts";
 import { proveGone } from "./prove-gone.ts";
 import { takeReceipt } from "./receipt.ts";
@@ -88,8 +89,8 @@ async function harnessFailed(
   live: LiveRun,
   { payload }: HarnessEvent,
 ): Promise<JournalDraft> {
-  const failure = harnessFailure(payload);
-  parts.log.info({ runId: live.dispatch.runId, detail: failure.message }, "the harness failed");
+  const failure = await nameOutOfMemory(live, harnessFailure(payload), parts.leaving);
+  parts.log.info({ runId: live.dispatch.runId, err: failure }, "the harness failed");
   const receipt = await takeReceipt(parts, live);
   return { type: "run.failed", payload: { ...failurePayload(failure), receipt } };
 }
@@ -104,7 +105,8 @@ async function cancelled(
   return { type: "run.cancelled", payload: { processesLeft: 0, ...why } };
 }
 
-async function failed(parts: ExecutorParts, live: LiveRun, error: unknown): Promise<JournalDraft> {
+async function failed(parts: ExecutorParts, live: LiveRun, thrown: unknown): Promise<JournalDraft> {
+  const error = await nameOutOfMemory(live, thrown, parts.leaving);
   parts.log.warn({ err: error, runId: live.dispatch.runId }, "the run failed");
   return failedEvent(error, live.told ? await cleanUp(parts, live) : undefined);
 }

@@ -68,7 +68,7 @@ export function startSimDaemon(options: DaemonOptions): SimDaemon {
     log: silentLog,
     journal,
     runs: executor,
-    sandboxes: { ensure: none, list: none, inspect: none, remove: none, endpoint: none },
+    sandboxes: { ensure: none, list: none, inspect: none, remove: none, endpoint: none, files: none },
   });
   const signedApp = signed({ app, session: () => signing, now: () => clock.now() });
   executor.resumeAll();

@@ -1,30 +1,14 @@
-import { DecoError } from "../../../protocol/errors.ts";
-import { type ImageName, recipe } from "../../images/recipes.ts";
+import { recipe } from "../../images/recipes.ts";
+import { hostPlatform } from "../../images/target.ts";
 import type { Rollback } from "../../rollback.ts";
 import type { SandboxRecord } from "../../run-dir.ts";
-import { ensureImage, imageId } from "./build-image.ts";
 import { containerOptions } from "./container-options.ts";
+import { refusedStatus } from "./engine.ts";
 import { type DockerSetup, type Job, look } from "./job.ts";
+import { imageId } from "./local-image.ts";
 import { hostsFileOf, joinThread, type Place } from "./place.ts";
 import { removeForced, removeVolume } from "./remove.ts";
 import { tierFacts } from "./tiers.ts";
-
-/** The wanted image's tag, which is on this machine then. Never asks a registry. */
-export async function findImage({ setup, wanted, context, signal }: Job): Promise<string> {
-  const { engine, cacheDir, log } = setup;
-  if (wanted.image === undefined) {
-    const image = context.harness === "claude-code" ? "claude-code" : "harnessd";
-    const known = setup.seen.tags.get(image);
-    if (known !== undefined && (await imageId(engine, known, signal))) return known;
-    const onProgress = (line: string) => log.debug({ image, line }, "image build");
-    const { tag } = await ensureImage(image, { engine, cacheDir, signal, onProgress });
-    setup.seen.tags.set(image, tag);
-    return tag;
-  }
-  if ((await imageId(engine, wanted.image, signal)) !== undefined) return wanted.image;
-  const fix = `Run \`docker pull ${wanted.image}\`, or \`deco image build\` for ours.`;
-  throw new DecoError("image_missing", `no image ${wanted.image} on this machine`, { fix });
-}
 
 /** An image for pauses: ours, if it is here. Builds nothing. */
 export async function findPauseImage(
@@ -32,12 +16,12 @@ export async function findPauseImage(
   signal: AbortSignal,
 ): Promise<string | undefined> {
   // Where it can't be built it can't be named either.
-  const tag = seen.tags.get("harnessd") ?? (await tagOf("harnessd", cacheDir, signal));
+  const tag = seen.tags.get(`harnessd ${hostPlatform()}`) ?? (await tagOf(cacheDir, signal));
   return tag !== undefined && (await imageId(engine, tag, signal)) ? tag : undefined;
 }
 
-async function tagOf(image: ImageName, cacheDir: string, signal: AbortSignal) {
-  return await recipe(image, cacheDir, signal).then(
+async function tagOf(cacheDir: string, signal: AbortSignal) {
+  return await recipe("harnessd", { cacheDir, signal }).then(
     ({ tag }) => tag,
     () => undefined,
   );
@@ -71,6 +55,7 @@ export async function createContainer(
     instanceId: setup.instanceId,
     wanted: job.wanted,
     imageTag: o.image,
+    imageDigest: setup.seen.digests.get(o.image),
     runDir: job.dir.run,
     createdAt: o.record.createdAt,
     thread: job.context.thread,
@@ -83,10 +68,19 @@ export async function createContainer(
   });
   // Before the call: one that was cut off may have made it all the same.
   rollback.add("container", (undo) => forceRemove(job, undo));
-  await setup.engine.call("create a container", (docker) => docker.createContainer(options), {
-    signal,
-    deadlineMs: 60_000,
-  });
+  const create = () =>
+    setup.engine.call("create a container", (docker) => docker.createContainer(options), {
+      signal,
+      deadlineMs: 60_000,
+    });
+  try {
+    await create();
+  } catch (thrown) {
+    if (refusedStatus(thrown) !== 409) throw thrown;
+    // There was none a moment ago: an engine that was slow has now done what was given up before.
+    await forceRemove(job, signal);
+    await create();
+  }
   await joinSecond(job, rollback, o.place);
 }
 

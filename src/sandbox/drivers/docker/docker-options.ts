@@ -14,6 +14,8 @@ export interface DockerProviderOptions {
   readonly modelTransport?: ModelTransport;
   /** Pause containers that are kept ready for the next sandboxes; 0. The owner must then close it. */
   readonly pausePool?: number;
+  /** MiB that must be free on the engine's disk; 100. */
+  readonly engineDiskMib?: number;
   /** Until a started container must answer; 30,000. */
   readonly readyTimeoutMs?: number;
   /** Until the engine must answer a short question; 20,000. */

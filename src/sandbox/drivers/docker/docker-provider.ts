@@ -10,27 +10,31 @@ import { listRecords, readRecord, removeRunDir, runDirOf } from "../../run-dir.t
 import type { ResolvedSpec } from "../../sandbox-spec.ts";
 import { Semaphore } from "../../semaphore.ts";
 import { SharedWork } from "../../shared-work.ts";
+import { sandboxFiles } from "../../workspace/sandbox-files.ts";
 import { findPauseImage } from "./create-container.ts";
 import type { DockerProviderOptions } from "./docker-options.ts";
 import { dockerEngine } from "./engine.ts";
+import { execIn } from "./exec.ts";
 import { type DockerSetup, probeAndNote, type Seen } from "./job.ts";
-import { containerLogs, infoOf, lookAt, unknownInfo } from "./look.ts";
+import { type ContainerLook, containerLogs, infoOf, lookAt, unknownInfo } from "./look.ts";
 import { LABELS, namesOf } from "./names.ts";
 import { instanceNetwork } from "./network.ts";
+import { findOrphans, removeOrphan } from "./orphans.ts";
 import { pauseOf } from "./pause.ts";
 import { PausePool } from "./pause-pool.ts";
 import { killStrangers, strangers } from "./processes.ts";
 import { ensureContainer } from "./provision.ts";
 import { removeForced, removeVolume } from "./remove.ts";
 import { threadNetworks } from "./thread-network.ts";
+import { readWorkspace } from "./workspace.ts";
 
 /** Sandboxes as hardened containers of the local Docker engine. */
 export function dockerProvider(options: DockerProviderOptions): SandboxProvider {
   const engine = dockerEngine(options.dockerHost, options.callTimeoutMs);
   const uid = sandboxUid();
   const works = new SharedWork<SandboxInfo>();
-  // The engine makes about 4 a second at any concurrency; more at once only makes each slower.
-  const starts = new Semaphore(2 * availableParallelism());
+  // More at once bring nothing: two cores start about 4 a second however many wait.
+  const starts = new Semaphore(8 * availableParallelism());
   const seen: Seen = { tags: new Map(), digests: new Map() };
   const own = { engine, instanceId: options.instanceId, log: options.log };
   const network = instanceNetwork(own);
@@ -72,6 +76,21 @@ export function dockerProvider(options: DockerProviderOptions): SandboxProvider 
       return found === undefined ? 0 : await killStrangers(found);
     },
     endpoint: (handle, signal) => endpointOf(setup, handle, signal),
+    files: sandboxFiles({
+      dirOf: (handle) => runDirOf(options.runRoot, "docker", handle),
+      endpoint: (handle, signal) => endpointOf(setup, handle, signal),
+      read: async (handle, choice, signal) => {
+        const found = await lookUp(setup, handle, signal);
+        if (found === undefined) throw new DecoError("sandbox_not_found", `no sandbox ${handle}`);
+        return readWorkspace(setup, { container: found.id, handle, choice }, signal);
+      },
+    }),
+    orphans: (signal) => findOrphans(setup, signal),
+    removeOrphan: async (orphan, signal) => {
+      if (orphan.handle !== undefined && works.has(orphan.handle)) return;
+      await removeOrphan(setup, orphan, signal);
+    },
+    exec: (handle, command, signal) => exec(setup, handle, command, signal),
     logs: (handle, lines, signal) =>
       containerLogs(engine, { name: namesOf(options.instanceId, handle).container, lines, signal }),
   };
@@ -178,6 +197,16 @@ async function removeContainer(
   if (thread !== undefined) await setup.threads.removeIfUnused(thread, signal);
 }
 
+async function* exec(
+  setup: DockerSetup,
+  handle: string,
+  command: readonly string[],
+  signal: AbortSignal,
+) {
+  const { id } = runningOne(handle, await lookUp(setup, handle, signal));
+  yield* execIn({ engine: setup.engine, containerId: id, command, signal });
+}
+
 async function endpointOf(
   setup: DockerSetup,
   handle: string,
@@ -187,12 +216,16 @@ async function endpointOf(
   const dir = runDirOf(runRoot, "docker", handle);
   const record = await readRecord(dir);
   const found = await lookUp(setup, handle, signal);
-  if (found === undefined) throw new DecoError("sandbox_not_found", `no sandbox ${handle}`);
-  if (found.status !== "running" || record === undefined) {
-    throw new DecoError("sandbox_lost", `sandbox ${handle} is ${found.engineStatus}`);
-  }
-  const url = found.port === undefined ? {} : { url: `http://127.0.0.1:${found.port}` };
+  const { port } = runningOne(handle, found);
+  if (record === undefined) throw new DecoError("sandbox_lost", `sandbox ${handle} has no record`);
+  const url = port === undefined ? {} : { url: `http://127.0.0.1:${port}` };
   if (record.extra["transport"] === "gateway") return { ...url, token: record.token };
   const socketPath = `${dir.run}/harnessd.sock`;
   return { ...url, socketPath, socketUid: record.uid, token: record.token };
+}
+
+function runningOne(handle: string, found: ContainerLook | undefined): ContainerLook {
+  if (found === undefined) throw new DecoError("sandbox_not_found", `no sandbox ${handle}`);
+  if (found.status === "running") return found;
+  throw new DecoError("sandbox_lost", `sandbox ${handle} is ${found.engineStatus}`);
 }

@@ -1,10 +1,10 @@
 import { DecoError } from "../../../protocol/errors.ts";
-import type { ImageName } from "../../images/recipes.ts";
 import type { EnsureContext, ProviderProbe } from "../../provider.ts";
 import { newToken, type RunDir, type SandboxRecord } from "../../run-dir.ts";
 import type { WantedSandbox } from "../../sandbox-spec.ts";
 import type { Semaphore } from "../../semaphore.ts";
 import type { Stages } from "../../stages.ts";
+import type { BuildName, Platform } from "../../templates/template.ts";
 import type { DockerProviderOptions } from "./docker-options.ts";
 import type { Engine } from "./engine.ts";
 import { lookAt } from "./look.ts";
@@ -29,8 +29,12 @@ export interface DockerSetup extends DockerProviderOptions {
 export interface Seen {
   /** By the newest probe that the engine answered. */
   transport?: ModelTransport;
-  /** Tags of our images, by name: to compute one reads files and runs programs. */
-  readonly tags: Map<ImageName, string>;
+  /** Where the engine keeps its data, as it names it. */
+  rootDir?: string;
+  /** Tags of our images, by name and platform: to compute one reads files and runs programs. */
+  readonly tags: Map<`${BuildName} ${Platform}`, string>;
+  /** Digests of the images that sandboxes were made from, by what the engine was told. */
+  readonly digests: Map<string, string>;
 }
 
 /** One provisioning: everything that its steps share. */
@@ -82,5 +86,7 @@ export async function probeAndNote(
   const probe = await probeDocker(engine, signal);
   const transport = probe.details?.["modelTransport"];
   if (transport === "gateway" || transport === "socket") seen.transport = transport;
+  const rootDir = probe.details?.["rootDir"];
+  if (typeof rootDir === "string" && rootDir !== "") seen.rootDir = rootDir;
   return probe;
 }

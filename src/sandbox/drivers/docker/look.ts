@@ -14,7 +14,10 @@ export interface ContainerLook {
   /** The engine's word for it: created, running, paused, restarting, exited, dead. */
   readonly engineStatus: string;
   readonly exitCode: number;
+  /** Whether the kernel ended anything inside for lack of memory, in this life. */
   readonly oomKilled: boolean;
+  /** 0: no limit. */
+  readonly memoryMib: number;
   /** Host pid of its init; 0 when it does not run. */
   readonly initPid: number;
   readonly startedAt: string;
@@ -69,6 +72,7 @@ function readLook(found: Dockerode.ContainerInspectInfo): ContainerLook {
     engineStatus: state.Status,
     exitCode: state.ExitCode,
     oomKilled: state.OOMKilled,
+    memoryMib: Math.round((found.HostConfig.Memory ?? 0) / 1024 / 1024),
     initPid: state.Pid,
     startedAt: state.StartedAt,
     restarts: found.RestartCount,
@@ -102,6 +106,9 @@ export function infoOf(look: ContainerLook, record: SandboxRecord | undefined): 
     ...(look.port === undefined ? {} : { url: `http://127.0.0.1:${look.port}` }),
     ...(image === undefined ? {} : { image }),
     imageId: look.imageId,
+    ...(look.status === "stopped" ? { exitCode: look.exitCode } : {}),
+    ...(look.oomKilled ? { outOfMemory: { limitMib: look.memoryMib } } : {}),
+    imageDigest: look.labels[LABELS.digest] ?? look.imageId,
     ...(Object.keys(look.ports).length === 0 ? {} : { ports: look.ports }),
     id: look.id,
     startedAt: look.startedAt,

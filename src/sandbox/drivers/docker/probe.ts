@@ -23,10 +23,10 @@ export async function probeDocker(engine: Engine, signal: AbortSignal): Promise<
     const info = readInfo(await engine.call("ask its state", (docker) => docker.info(), o));
     const engineArch = ARCHES[version.Arch] ?? version.Arch;
     const base = { version: version.Version, arch: engineArch, confined: true };
-    const trouble = troubleOf(info, engineArch);
+    const trouble = tooOld(version) ?? troubleOf(info, engineArch);
     if (trouble !== undefined) return { ...base, available: false, ...trouble };
     const modelTransport = transportOf(info);
-    const details = { address: engine.address, modelTransport, os: info.os };
+    const details = { address: engine.address, modelTransport, os: info.os, rootDir: info.rootDir };
     return { ...base, available: true, details };
   } catch (thrown) {
     const error = DecoError.from(thrown, "docker_unavailable");
@@ -38,6 +38,7 @@ interface EngineInfo {
   readonly os: string;
   readonly osType: string;
   readonly rootless: boolean;
+  readonly rootDir: string;
 }
 
 function readInfo(info: unknown): EngineInfo {
@@ -51,6 +52,7 @@ function readInfo(info: unknown): EngineInfo {
   return {
     os: text("OperatingSystem"),
     osType: text("OSType"),
+    rootDir: text("DockerRootDir"),
     rootless: names.some((name) => /name=(rootless|userns)/.test(name)),
   };
 }
@@ -58,6 +60,19 @@ function readInfo(info: unknown): EngineInfo {
 /** Sockets cross neither into Docker Desktop's VM nor into another user namespace. */
 function transportOf(info: EngineInfo): ModelTransport {
   return info.os.includes("Docker Desktop") || info.rootless ? "gateway" : "socket";
+}
+
+/** Version 20.10 of the engine, by what it says of its API: others than Docker count their own way. */
+const OLDEST_API = [1, 41] as const;
+
+function tooOld({ ApiVersion: api, Version: version }: { ApiVersion?: string; Version?: string }) {
+  const [major = 0, minor = 0] = (api ?? "").split(".").map(Number);
+  if (major > OLDEST_API[0] || (major === OLDEST_API[0] && minor >= OLDEST_API[1]))
+    return undefined;
+  return {
+    reason: `the engine ${version ?? ""} (API ${api ?? "unknown"}) is older than 20.10`,
+    fix: "Update Docker to 20.10 or newer: https://docs.docker.com/engine/install/",
+  };
 }
 
 function troubleOf(info: EngineInfo, engineArch: string) {

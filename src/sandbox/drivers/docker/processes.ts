@@ -124,7 +124,7 @@ async function killAll(target: Target, processes: readonly EngineProcess[]): Pro
 }
 
 /** Kills by host pid where engine and daemon share a kernel and the daemon may; else false. */
-async function killHere(pid: number, containerId: string): Promise<boolean> {
+export async function killHere(pid: number, containerId: string): Promise<boolean> {
   // Also guards against a pid that was given to another program in the meantime.
   if (!(await isIn(pid, containerId))) return false;
   try {

@@ -1,4 +1,3 @@
-import { DecoError } from "../../../protocol/errors.ts";
 import type { EnsureContext, SandboxInfo } from "../../provider.ts";
 import { isBrokenInside, reuseWait } from "../../ready.ts";
 import { Rollback } from "../../rollback.ts";
@@ -12,23 +11,21 @@ import {
   sealRunDir,
   writeRecord,
 } from "../../run-dir.ts";
-import {
-  type ResolvedSpec,
-  sameSpec,
-  type WantedSandbox,
-  wantedSandbox,
-} from "../../sandbox-spec.ts";
+import { type ResolvedSpec, sameSpec, wantedSandbox } from "../../sandbox-spec.ts";
 import { Stages } from "../../stages.ts";
-import { imageId } from "./build-image.ts";
-import { createContainer, findImage, undoVolume } from "./create-container.ts";
+import { createContainer, undoVolume } from "./create-container.ts";
 import { refusedStatus } from "./engine.ts";
+import { findImage } from "./find-image.ts";
 import { type DockerSetup, type Job, look, newRecord } from "./job.ts";
+import { imageId } from "./local-image.ts";
 import type { ContainerLook } from "./look.ts";
 import { LABELS, namesOf } from "./names.ts";
 import { choosePlace, hasLostPlace, restorePlace } from "./place.ts";
+import { preflight } from "./preflight.ts";
 import { removeForced } from "./remove.ts";
 import { startAndWait, waitUntilReady } from "./start-container.ts";
 import { refuseTier } from "./tiers.ts";
+import { checkWorkspaceSpec, settleWorkspace } from "./workspace.ts";
 
 interface Order {
   readonly handle: string;
@@ -43,37 +40,39 @@ export async function ensureContainer(
   signal: AbortSignal,
 ): Promise<SandboxInfo> {
   const wanted = wantedSandbox(spec, "docker", { egress: "open" });
-  refuseUnbuilt(wanted);
+  checkWorkspaceSpec(wanted);
   const names = namesOf(setup.instanceId, handle);
   const dir = runDirOf(setup.runRoot, "docker", handle);
-  const stages = new Stages((stage) => context.onStage(stage));
+  const stages = new Stages((stage) => context.onStage(stage), context.onProgress);
   const job: Job = { setup, handle, context, wanted, names, dir, stages, signal };
-  const found = await look(job, signal);
+  const found = await usable(job, await look(job, signal));
   if (found === undefined) return await setup.starts.run(signal, () => makeNew(job));
   sameSpec(handle, found.labels[LABELS.spec], wanted.hash);
   return await reuse(job, found);
 }
 
-/** What is not built yet in this driver; each line goes with the part that honours it. */
-function refuseUnbuilt({ workspace, files }: WantedSandbox): void {
-  const missing = [
-    ...(workspace.mode === "none" ? [] : [`workspace mode "${workspace.mode}"`]),
-    ...(Object.keys(files).length === 0 ? [] : ["files"]),
-  ];
-  if (missing.length === 0) return;
-  const what = missing.join(", ");
-  throw new DecoError("isolation_unavailable", `the docker provider has no ${what} yet`);
+/**
+ * One that a daemon or an engine left half made has the name, but never ran: it makes room for what
+ * is wanted now. Its volume stays.
+ */
+async function usable(job: Job, found: ContainerLook | undefined) {
+  if (found === undefined || found.labels[LABELS.spec] === job.wanted.hash) return found;
+  if (!["created", "dead"].includes(found.engineStatus)) return found;
+  job.setup.log.info({ handle: job.handle }, "a half-made container has the name: removed");
+  await removeForced(job.setup.engine, found.id, job.signal);
+  return undefined;
 }
 
 async function makeNew(job: Job): Promise<SandboxInfo> {
   const { setup, stages, dir } = job;
-  const image = await stages.run("image", () => findImage(job));
-  await using rollback = new Rollback(setup.log);
   const record = await newRecord(job, undefined);
   refuseTier(job.wanted, record.extra["transport"] === "gateway" ? "gateway" : "socket");
+  const { hasVolume } = await preflight(job);
+  const image = await stages.run("image", () => findImage(job));
+  await using rollback = new Rollback(setup.log);
   await stages.run("create", async () => {
-    // One that lost its container may have a workspace left, which is not ours to undo.
-    if ((await readRecord(dir)) === undefined) undoVolume(job, rollback);
+    // A workspace that lost its container is not ours to undo.
+    if (!hasVolume) undoVolume(job, rollback);
     await removeRunDir(dir);
     rollback.add("run directory", () => removeRunDir(dir));
     await makeRunDir(dir, record);
@@ -82,6 +81,7 @@ async function makeNew(job: Job): Promise<SandboxInfo> {
     await createInPlace(job, rollback, { image, record, modelPort: port?.modelPort });
   });
   const info = await startAndWait(job, record);
+  await settleWorkspace(job);
   rollback.keep();
   return { ...info, ...stages.result() };
 }
@@ -107,7 +107,10 @@ async function reuse(job: Job, found: ContainerLook): Promise<SandboxInfo> {
   const record = await readRecord(dir);
   if (record !== undefined && found.status === "running") {
     const info = (await mustRestart(job, found)) ? undefined : await asItIs(job, record);
-    if (info !== undefined) return info;
+    if (info !== undefined) {
+      await settleWorkspace(job);
+      return info;
+    }
     await stages.run("restart", () => kill(job, signal));
   }
   return await setup.starts.run(signal, () => startAgain(job, found, record));
@@ -159,6 +162,7 @@ async function startAgain(
   });
   rollback.add("start", (signal) => kill(job, signal));
   const info = await startAndWait(job, record);
+  await settleWorkspace(job);
   rollback.keep();
   return { ...info, ...stages.result() };
 }

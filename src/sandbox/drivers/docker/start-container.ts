@@ -1,16 +1,51 @@
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { DecoError } from "../../../protocol/errors.ts";
+import { outOfMemory } from "../../out-of-memory.ts";
 import type { HarnessEndpoint, SandboxInfo } from "../../provider.ts";
 import { awaitReady } from "../../ready.ts";
-import { type RunDir, type SandboxRecord, sealRunDir, writeRecord } from "../../run-dir.ts";
+import {
+  type RunDir,
+  renewRunDir,
+  type SandboxRecord,
+  sealRunDir,
+  writeRecord,
+} from "../../run-dir.ts";
 import { type DockerSetup, type Job, look } from "./job.ts";
 import { type ContainerLook, containerLogs, infoOf } from "./look.ts";
+import { checkWorkspace } from "./preflight.ts";
 import { ownPids } from "./processes.ts";
 
-/** Starts the container and waits until harnessd answers. */
+/** A crash loop is no more than that: what is not up by then is given up (LESSONS 26). */
+const TRIES = 3;
+const RETRY_IN_MS = 300;
+
+/**
+ * Starts the container and waits until harnessd answers; one that ends before is started again.
+ *
+ * @throws sandbox_failed with exit code, tries and the last 20 lines; out_of_memory, config_missing
+ */
 export async function startAndWait(job: Job, record: SandboxRecord): Promise<SandboxInfo> {
+  const { setup, handle, signal } = job;
+  await checkWorkspace(job);
+  for (let tries = 1; ; tries++) {
+    try {
+      return await startOnce(job, record);
+    } catch (thrown) {
+      signal.throwIfAborted();
+      if (!(thrown instanceof CrashError)) throw thrown;
+      if (tries === TRIES) throw thrown.told(tries);
+      setup.log.info({ handle, exitCode: thrown.exitCode }, "it ended before it was ready: again");
+    }
+    await sleep(RETRY_IN_MS * tries, undefined, { signal });
+    // Its harnessd may have taken the token.
+    await renewRunDir(job.dir, record);
+  }
+}
+
+async function startOnce(job: Job, record: SandboxRecord): Promise<SandboxInfo> {
   const { setup, stages, names, signal } = job;
-  await stages.run("start", async () => {
+  await stages.run("boot", async () => {
     await setup.engine.call(
       "start a container",
       (docker) => docker.getContainer(names.container).start(),
@@ -18,7 +53,9 @@ export async function startAndWait(job: Job, record: SandboxRecord): Promise<San
     );
   });
   return await stages.run("ready", () =>
-    waitUntilReady(job, record, { timeoutMs: setup.readyTimeoutMs }),
+    waitUntilReady(job, record, {
+      timeoutMs: job.wanted.readyBudgetMs ?? setup.readyTimeoutMs,
+    }),
   );
 }
 
@@ -78,9 +115,26 @@ async function running(job: Job, signal: AbortSignal): Promise<ContainerLook> {
   }
   if (found.status === "running") return found;
   const { engine } = job.setup;
-  const log = await containerLogs(engine, { name: found.id, lines: 20, signal }).catch(() => "");
-  const why = found.oomKilled ? "was out of memory" : `ended with exit code ${found.exitCode}`;
-  throw new DecoError("sandbox_failed", `the sandbox ${why} before it was ready: ${log.trim()}`, {
-    extensions: { exitCode: found.exitCode, log },
-  });
+  const read = containerLogs(engine, { name: found.id, lines: 20, signal });
+  const log = (await read.catch(() => "")).trim();
+  if (found.oomKilled) throw outOfMemory(`before it was ready: ${log}`, found.memoryMib);
+  throw new CrashError(found.exitCode, log);
+}
+
+/** A container that ended before it was ready. */
+class CrashError extends DecoError {
+  readonly exitCode: number;
+  readonly #log: string;
+
+  constructor(exitCode: number, log: string, tries = 1) {
+    const often = tries === 1 ? "" : `, ${tries} times in a row`;
+    const detail = `the sandbox ended with exit code ${exitCode} before it was ready${often}: ${log}`;
+    super("sandbox_failed", detail, { extensions: { exitCode, log, tries } });
+    this.exitCode = exitCode;
+    this.#log = log;
+  }
+
+  told(tries: number): CrashError {
+    return new CrashError(this.exitCode, this.#log, tries);
+  }
 }

@@ -1,0 +1,151 @@
+import { readdir, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import type { Orphan } from "../../provider.ts";
+import { readRecord } from "../../run-dir.ts";
+import { orMissing } from "./engine.ts";
+import type { DockerSetup } from "./job.ts";
+import { LABELS } from "./names.ts";
+import { removeVolume } from "./remove.ts";
+
+/** What is younger may be on the way to a sandbox: no step from the first to the last takes longer. */
+const GRACE_MS = 5 * 60_000;
+
+type Setup = Pick<DockerSetup, "engine" | "instanceId" | "runRoot" | "network">;
+
+interface Whole {
+  readonly containers: Awaited<ReturnType<typeof listContainers>>;
+  readonly now: number;
+}
+
+/**
+ * What this instance's daemons left behind without a container: volumes, networks, run directories.
+ * By label and record alone, so that a neighbour's things are never among them (LESSONS 30).
+ *
+ * @throws docker_unavailable: then nothing is known (LESSONS 27)
+ */
+export async function findOrphans(
+  setup: Setup,
+  signal: AbortSignal,
+  now = Date.now(),
+): Promise<Orphan[]> {
+  // Listed before the containers: what is made in between has its container then.
+  const [volumes, networks, dirs] = await Promise.all([
+    listVolumes(setup, signal),
+    listNetworks(setup, signal),
+    readdir(setup.runRoot).catch(() => []),
+  ]);
+  const whole: Whole = { containers: await listContainers(setup, signal), now };
+  const old = ({ createdAt }: Orphan) => now - Date.parse(createdAt) >= GRACE_MS;
+  const found = await Promise.all(dirs.map((name) => orphanDir(setup, whole, name)));
+  return [
+    ...volumes.filter((one) => !usesHandle(whole, one.handle)),
+    ...networks.filter(({ name }) => name !== setup.network.name && !usesNetwork(whole, name)),
+    ...found.filter((one) => one !== undefined),
+  ].filter(old);
+}
+
+/** Gone already is success. @throws sandbox_failed when the engine says that it is in use */
+export async function removeOrphan(
+  { engine, runRoot }: Setup,
+  { kind, name }: Orphan,
+  signal: AbortSignal,
+): Promise<void> {
+  if (kind === "volume") return await removeVolume(engine, name, signal);
+  if (kind === "run directory") {
+    return await rm(join(runRoot, name), { recursive: true, force: true });
+  }
+  await orMissing(
+    engine.call("remove a network", (docker) => docker.getNetwork(name).remove(), { signal }),
+  );
+}
+
+const usesHandle = ({ containers }: Whole, handle: string | undefined) =>
+  containers.some(({ Labels }) => Labels[LABELS.handle] === handle);
+
+/** Those that don't run keep their place in it, too. */
+const usesNetwork = ({ containers }: Whole, name: string) =>
+  containers.some(
+    ({ HostConfig, NetworkSettings }) =>
+      HostConfig.NetworkMode === name || Object.hasOwn(NetworkSettings?.Networks ?? {}, name),
+  );
+
+async function orphanDir(
+  { runRoot }: Setup,
+  whole: Whole,
+  name: string,
+): Promise<Orphan | undefined> {
+  // As runDirOf names them; whatever else lies there is not ours.
+  if (!/^[0-9a-f]{10}$/.test(name)) return undefined;
+  const base = join(runRoot, name);
+  const run = join(base, "run");
+  const record = await readRecord({ base, run, record: join(base, "sandbox.json") });
+  if (whole.containers.some(({ Labels }) => Labels[LABELS.rundir] === run)) return undefined;
+  const found = await stat(base).catch(() => undefined);
+  if (found === undefined) return undefined;
+  const createdAt = found.mtime.toISOString();
+  if (record?.provider === "docker") {
+    if (usesHandle(whole, record.handle)) return undefined;
+    const reason = "its container is gone";
+    return { kind: "run directory", name, handle: record.handle, createdAt, reason };
+  }
+  if (record !== undefined || !(await isHalfMade(base))) return undefined;
+  return { kind: "run directory", name, createdAt, reason: "it was never finished" };
+}
+
+/** Nothing but what is there before the record: another provider's would have more. */
+async function isHalfMade(base: string): Promise<boolean> {
+  const names = await readdir(base).catch(() => ["unknown"]);
+  return names.every((name) => name === "run" || name.startsWith("sandbox.json"));
+}
+
+const filtersOf = ({ instanceId }: Setup) => ({ label: [`${LABELS.instance}=${instanceId}`] });
+
+async function listContainers(setup: Setup, signal: AbortSignal) {
+  const filters = filtersOf(setup);
+  return await setup.engine.call(
+    "list containers",
+    (docker, abortSignal) => docker.listContainers({ all: true, filters, abortSignal }),
+    { signal },
+  );
+}
+
+async function listVolumes(setup: Setup, signal: AbortSignal): Promise<Orphan[]> {
+  const filters = JSON.stringify(filtersOf(setup));
+  const { Volumes: volumes } = await setup.engine.call(
+    "list volumes",
+    (docker) => docker.listVolumes({ filters }),
+    { signal },
+  );
+  return (volumes ?? []).flatMap((volume) => {
+    const handle = volume.Labels?.[LABELS.handle];
+    if (handle === undefined) return [];
+    const createdAt = textOf(volume, "CreatedAt");
+    return {
+      kind: "volume",
+      name: volume.Name,
+      handle,
+      createdAt,
+      reason: "its container is gone",
+    };
+  });
+}
+
+async function listNetworks(setup: Setup, signal: AbortSignal): Promise<Orphan[]> {
+  const filters = JSON.stringify(filtersOf(setup));
+  const networks = await setup.engine.call(
+    "list networks",
+    (docker) => docker.listNetworks({ filters }),
+    { signal },
+  );
+  return networks.map((network) => ({
+    kind: "network",
+    name: network.Name,
+    createdAt: textOf(network, "Created"),
+    reason: "no container is in it",
+  }));
+}
+
+function textOf(thing: object, name: string): string {
+  const value: unknown = Reflect.get(thing, name);
+  return typeof value === "string" ? value : "";
+}
