@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { openJournal } from "../../src/daemon/journal.ts";
 import { deferred } from "../../src/protocol/deferred.ts";
+import { openDb } from "../../src/storage/open-db.ts";
 import { MemoryProvider } from "../support/memory-provider.ts";
 import { ExecutorHome, typesOf } from "./executor-home.ts";
 
@@ -77,6 +78,25 @@ test("a run whose provider is gone after the restart fails, and is given to no o
   await home.until("assistant.message.delta");
   await home.restart({ providers: new Map() });
   expect((await home.end()).at(-1)?.payload).toMatchObject({ code: "sandbox_lost", leg: "daemon" });
+});
+
+test("a run whose dispatch can't be read after the restart fails, and keeps no other from going on", async () => {
+  home.run("hang", { runId: "run-0" });
+  home.run("hang");
+  await home.until("assistant.message.delta", "run-0");
+  await home.until("assistant.message.delta");
+  const readable = home.executor.active().find(({ runId }) => runId === "run-1");
+  const harness = home.provider.harness(readable?.handle);
+  await home.reopen((path) => {
+    const db = openDb(path);
+    db.exec("UPDATE runs SET body = json_set(body, '$.harness', 5) WHERE run_id = 'run-0'");
+    db.close();
+    return openJournal({ path });
+  });
+  home.executor.resumeAll();
+  harness.emit("run.completed", { output: "all of it" });
+  expect((await home.end()).at(-1)?.type).toBe("run.completed");
+  expect(home.journal.state("run-0")?.status).toBe("failed");
 });
 
 test("a run that was cut off while its sandbox was made is made again, started once", async () => {

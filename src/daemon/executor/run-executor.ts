@@ -3,7 +3,7 @@ import type { DispatchRun, HarnessName, ProviderName, RunState } from "../../pro
 import type { SandboxProvider } from "../../sandbox/provider.ts";
 import type { ResolvedSpec } from "../../sandbox/sandbox-spec.ts";
 import { untilAbort } from "../../sandbox/until-abort.ts";
-import type { RunRecord } from "../journal.ts";
+import { type RunRecord, toState } from "../journal/run-record.ts";
 import { rulesPlaces, type SandboxRules, sandboxRules } from "../sandbox-rules.ts";
 import { admit } from "./admission.ts";
 import type { Executor, ExecutorOptions } from "./executor.ts";
@@ -59,14 +59,14 @@ class RunExecutor implements Executor {
     const { runId, attempt } = body;
     const known = journal.record(runId);
     // What was promised is told again, whatever could be promised now.
-    if (known && attempt <= known.attempt) return stateOf(journal.createRun(body).run);
+    if (known && attempt <= known.attempt) return toState(journal.createRun(body).run);
     if (this.#draining) throw new DecoError("draining", "the daemon takes no new runs");
     const spec = this.#resolve(body, local);
     const provider = this.#admit(body, spec);
     this.resumeAll();
     const { run } = journal.createRun(body);
     if (!run.ended) this.#start(body, provider, spec);
-    return stateOf(run);
+    return toState(run);
   }
 
   cancel(runId: string, attempt?: number): void {
@@ -104,7 +104,14 @@ class RunExecutor implements Executor {
   resumeAll(): void {
     if (this.#resumed) return;
     this.#resumed = true;
-    for (const record of this.#parts.journal.unfinished()) this.#resume(record);
+    for (const record of this.#parts.journal.unfinished()) {
+      try {
+        this.#resume(record);
+      } catch (thrown) {
+        // One that can't be read (another version's, damaged) must not keep the others.
+        this.#fail(record, DecoError.from(thrown));
+      }
+    }
   }
 
   slept(sleptMs: number): void {
@@ -284,15 +291,10 @@ class RunExecutor implements Executor {
   }
 }
 
-function lostProvider(name: ProviderName | undefined): DecoError {
-  const detail = `after its restart the daemon has no ${name ?? "provider of"} sandboxes`;
-  return new DecoError("sandbox_lost", detail);
+function lostProvider(name = "provider of"): DecoError {
+  return new DecoError("sandbox_lost", `after its restart the daemon has no ${name} sandboxes`);
 }
 
 function keyOf(runId: string, attempt: number): string {
   return `${runId}/${attempt}`;
-}
-
-function stateOf({ runId, attempt, status, firstSeq, lastSeq }: RunRecord): RunState {
-  return { runId, attempt, status, firstSeq, lastSeq };
 }
