@@ -83,7 +83,7 @@ function fromRuntime(runtime: string, places: TemplatePlaces) {
 
 function fromSource(source: ImageSource) {
   const platform = source.platform === undefined ? {} : { platform: source.platform };
-  if ("image" in source) return { image: source.image, facts: platform };
+  if ("image" in source) return { image: source.image, facts: { ...platform, pull: true } };
   return { facts: { ...platform, build: source.build } };
 }
 

@@ -27,6 +27,8 @@ export interface BuildOptions {
   readonly platform?: Platform | undefined;
   readonly foundation?: Foundation | undefined;
   readonly signal: AbortSignal;
+  /** Nothing of an earlier build is taken over by the engine. */
+  readonly afresh?: boolean;
   /** A line of the engine's output or of ours; share of one image's work, 0 to 1, where known. */
   readonly onProgress?: (line: string, fraction?: number) => void;
 }
@@ -100,6 +102,7 @@ async function build(wanted: Recipe, o: BuildOptions): Promise<BuiltImage> {
         t: wanted.tag,
         forcerm: true,
         pull: false,
+        nocache: o.afresh === true,
         platform: wanted.platform,
         buildargs: buildArguments(wanted),
         abortSignal,

@@ -68,6 +68,7 @@ async function pull(
   const found = await findLocalImage(engine, reference, signal);
   if (found === undefined) throw missing("the engine said nothing, and has none");
   checkPlatform(reference, found, platform);
+  onProgress?.(1, "pulled");
   return found;
 }
 

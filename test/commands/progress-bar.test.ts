@@ -1,0 +1,31 @@
+import { expect, test } from "bun:test";
+import { createOutput } from "../../src/commands/output.ts";
+
+function output(env: Record<string, string>, isTTY: boolean, json = false) {
+  let text = "";
+  const stream = { write: (chunk: string) => (text += chunk), isTTY };
+  return {
+    out: createOutput({ json, env, stdout: { write: () => {} }, stderr: stream }),
+    text: () => text,
+  };
+}
+
+test("a bar moves in a terminal, and makes room for what is printed next", () => {
+  const { out, text } = output({ TERM: "xterm" }, true);
+  out.progress("building", 0.5);
+  out.note("a line");
+  expect(text()).toBe("[############            ]  50% building\r\u001B[2Ka line\n");
+});
+
+test("without a terminal, with NO_COLOR, TERM=dumb or --json there are plain lines, a few", () => {
+  for (const { out, text } of [
+    output({ TERM: "xterm" }, false),
+    output({ NO_COLOR: "1" }, true),
+    output({ TERM: "dumb" }, true),
+    output({ TERM: "xterm" }, true, true),
+  ]) {
+    for (let i = 0; i <= 100; i++) out.progress("building", i / 100);
+    const told = ["0%", "25%", "50%", "75%", "100%"];
+    expect(text()).toBe(told.map((share) => `  building ${share}\n`).join(""));
+  }
+});
