@@ -16,7 +16,7 @@ export const crowd: Measure = async (lab) => {
     rival.push(await rivalCrowd(lab));
     dark.push(await ourCrowd(lab, { egress: "none" }));
   }
-  const row = (metric: string, mine: Times[], rivalName: string, what: keyof Times) =>
+  const row = (metric: string, mine: readonly Times[], rivalName: string, what: keyof Times) =>
     against({
       metric,
       unit: "ms",
@@ -29,7 +29,7 @@ export const crowd: Measure = async (lab) => {
         0.5,
       ),
       rivalName,
-      runs: ROUNDS,
+      runs: mine.length,
     });
   return [
     row("parallel_20_ms", ours, "20 × docker run", "upMs"),

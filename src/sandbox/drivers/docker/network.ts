@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import { DecoError } from "../../../protocol/errors.ts";
 import type { SandboxLog } from "../../sandbox-log.ts";
@@ -29,7 +30,7 @@ interface NetworkOptions {
 }
 
 export function instanceNetwork(options: NetworkOptions): InstanceNetwork {
-  const { engine, instanceId, log } = options;
+  const { instanceId, log } = options;
   const name = networkOf(instanceId);
   const gate = new Semaphore(1);
   const ensure = (signal: AbortSignal) =>
@@ -37,9 +38,7 @@ export function instanceNetwork(options: NetworkOptions): InstanceNetwork {
   const remove = async (signal: AbortSignal) => {
     if (await hasContainers(options, signal)) return;
     if (!(await lookUp(options, name, signal))?.ours) return;
-    await orMissing(
-      engine.call("remove a network", (docker) => docker.getNetwork(name).remove(), { signal }),
-    );
+    await removeSoon(options, name, signal);
   };
   return {
     name,
@@ -56,6 +55,28 @@ export function instanceNetwork(options: NetworkOptions): InstanceNetwork {
       }
     },
   };
+}
+
+/** An engine that just removed containers may still be busy with their ends of the network. */
+async function removeSoon(
+  { engine }: NetworkOptions,
+  name: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const remove = () =>
+    orMissing(
+      engine.call("remove a network", (docker) => docker.getNetwork(name).remove(), { signal }),
+    );
+  for (const waitMs of [50, 200, 1_000]) {
+    try {
+      await remove();
+      return;
+    } catch (thrown) {
+      if (refusedStatus(thrown) !== 403) throw thrown;
+      await sleep(waitMs, undefined, { signal });
+    }
+  }
+  await remove();
 }
 
 async function ensureNetwork(
