@@ -9,6 +9,7 @@ import { serveLocal, serveSigned } from "../../src/daemon/local-api.ts";
 import { silentLog } from "../../src/daemon/log.ts";
 import { createModelProxy } from "../../src/daemon/model-proxy/model-proxy.ts";
 import { createPrune } from "../../src/daemon/prune.ts";
+import type { SandboxRules } from "../../src/daemon/sandbox-rules.ts";
 import { createSandboxes } from "../../src/daemon/sandboxes.ts";
 import { statusSnapshot } from "../../src/daemon/status.ts";
 import { type HttpAnswer, httpRequest } from "../../src/net/http-request.ts";
@@ -50,7 +51,9 @@ export interface ControlPlane extends AsyncDisposable {
   send(through: Transport, request: WireRequest): Promise<WireAnswer>;
 }
 
-export async function controlPlane(options: { maxBodyBytes?: number } = {}): Promise<ControlPlane> {
+export async function controlPlane(
+  options: { maxBodyBytes?: number; rules?: SandboxRules } = {},
+): Promise<ControlPlane> {
   const home = await testHome();
   const provider = playedProvider();
   const providers = new Map([[provider.name, provider]]);
@@ -60,6 +63,7 @@ export async function controlPlane(options: { maxBodyBytes?: number } = {}): Pro
     journal,
     providers,
     defaultProvider: () => "docker",
+    ...(options.rules === undefined ? {} : { rules: options.rules }),
     modelProxy: {
       ...modelProxy,
       openSandbox: async () => ({ [Symbol.asyncDispose]: async () => {} }),

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { deferred } from "../../src/protocol/deferred.ts";
 import { DecoError } from "../../src/protocol/errors.ts";
-import type { ProviderName, SandboxSpec } from "../../src/protocol/messages.ts";
+import type { ProviderName } from "../../src/protocol/messages.ts";
 import type {
   EnsureContext,
   HarnessEndpoint,
@@ -9,6 +9,7 @@ import type {
   SandboxInfo,
   SandboxProvider,
 } from "../../src/sandbox/provider.ts";
+import type { ResolvedSpec } from "../../src/sandbox/sandbox-spec.ts";
 import { MemoryHarness } from "./memory-harness.ts";
 
 interface MemorySandbox {
@@ -20,7 +21,7 @@ interface MemorySandbox {
 export class MemoryProvider implements SandboxProvider, AsyncDisposable {
   readonly name: ProviderName;
   readonly sandboxes = new Map<string, MemorySandbox>();
-  readonly ensured: { handle: string; spec: SandboxSpec }[] = [];
+  readonly ensured: { handle: string; spec: ResolvedSpec }[] = [];
   readonly #dead: MemoryHarness[] = [];
   /** Ensure waits here (or for its signal). */
   gate: Promise<void> = Promise.resolve();
@@ -41,7 +42,7 @@ export class MemoryProvider implements SandboxProvider, AsyncDisposable {
     return Promise.resolve({ available: true, confined: true });
   }
 
-  async ensure(handle: string, spec: SandboxSpec, context: EnsureContext, signal: AbortSignal) {
+  async ensure(handle: string, spec: ResolvedSpec, context: EnsureContext, signal: AbortSignal) {
     this.ensured.push({ handle, spec });
     const existing = this.sandboxes.get(handle);
     if (existing) return existing.info;
