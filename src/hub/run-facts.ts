@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { nextStatus } from "../protocol/next-status.ts";
 import { type RunStatus, terminalStatus } from "../protocol/run-events.ts";
 
 const Payload = z.record(z.string(), z.unknown());
@@ -35,7 +36,7 @@ export function foldEvent(
   if (ended !== undefined)
     return { status: ended, facts: { ...run.facts, endedAt: at, result: payload } };
   const facts = foldFacts(run.facts, type, payload, at);
-  return { status: statusAfter(run.status, type), facts };
+  return { status: nextStatus(run.status, event), facts };
 }
 
 function foldFacts(
@@ -57,10 +58,4 @@ function foldFacts(
   return fromHarness && facts.firstHarnessEventAt === undefined
     ? { ...facts, firstHarnessEventAt: at }
     : facts;
-}
-
-function statusAfter(status: RunStatus, type: string): RunStatus {
-  if (type === "run.waiting_for_user" || type === "tool.approval_required") return "waiting";
-  if (type === "run.started" || type === "run.resumed") return "running";
-  return status;
 }

@@ -46,3 +46,21 @@ test("what is no run id is not filed, and the link stays online", async () => {
   const { body } = await call(fixture.url, { path: "/api/runs", token });
   expect(body["runs"]).toEqual([]);
 });
+
+test("a run that waits for its user waits at the hub, too: behind a sleep, and until it goes on", async () => {
+  await using fixture = await HubFixture.start();
+  const token = await fixture.token();
+  const daemon = await fixture.linked();
+  const runId = await fixture.dispatch(token);
+  const statusAt = async (seq: number) => {
+    await until(async () => (await fixture.run(token, runId))["lastSeq"] === seq);
+    return (await fixture.run(token, runId))["status"];
+  };
+  daemon.emit(runId, "run.started", { harness: "shell" });
+  daemon.emit(runId, "tool.approval_required", { callId: "c" });
+  daemon.emit(runId, "run.suspended", { reason: "sleep", at: new Date().toISOString() });
+  daemon.emit(runId, "run.resumed", { reason: "sleep", sleptMs: 60_000 });
+  expect(await statusAt(4)).toBe("waiting");
+  daemon.emit(runId, "tool.call.completed", { callId: "c", output: "" });
+  expect(await statusAt(5)).toBe("running");
+});

@@ -1,10 +1,11 @@
 import { nextChain } from "../../protocol/chain.ts";
 import { DecoError } from "../../protocol/errors.ts";
 import type { Ack } from "../../protocol/messages.ts";
+import { nextStatus } from "../../protocol/next-status.ts";
 import { encodeRunEvent, isEnded, type RunEvent } from "../../protocol/run-events.ts";
 import type { Db } from "../../storage/open-db.ts";
 import type { Ledger } from "./ledger.ts";
-import { nextStatus } from "./next-status.ts";
+
 import { integer, text } from "./row.ts";
 import type { RunRecord } from "./run-record.ts";
 

@@ -1,4 +1,4 @@
-import { type RunStatus, terminalStatus } from "../../protocol/run-events.ts";
+import { type RunStatus, terminalStatus } from "./run-events.ts";
 
 interface Happening {
   readonly type: string;
