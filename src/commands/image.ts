@@ -122,7 +122,7 @@ export function remove(names: readonly string[], flags: { readonly unused?: bool
         });
     const removed: string[] = [];
     // Those that lie on others first.
-    for (const image of [...new Set(wanted)])
+    for (const image of new Set(wanted))
       removed.push(...(await removeImage(engine, image, signal)));
     out.result({ removed }, () =>
       removed.length === 0

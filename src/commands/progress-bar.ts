@@ -25,19 +25,19 @@ export function createBar(stream: { write(text: string): unknown }, animated: bo
     shown = text;
   };
   const tell = (line: string, fraction: number | undefined) => {
-    if (fraction === undefined) return void stream.write(`  ${line.trim()}\n`);
-    const quarter = Math.floor(fraction / QUARTER);
-    if (quarter === told) return;
-    told = quarter;
-    stream.write(`  ${line.trim()} ${quarter * QUARTER * 100}%\n`);
+    const quarter = fraction === undefined ? undefined : Math.floor(fraction / QUARTER);
+    if (quarter !== undefined && quarter === told) return;
+    told = quarter ?? told;
+    const share = quarter === undefined ? "" : ` ${quarter * QUARTER * 100}%`;
+    stream.write(`  ${line.trim()}${share}\n`);
   };
   let last = 0;
   return {
     clear,
     show: (line, fraction) => {
-      if (!animated) return tell(line, fraction);
       last = fraction ?? last;
-      draw(drawn(line.trim(), last));
+      if (animated) draw(drawn(line.trim(), last));
+      else tell(line, fraction);
     },
   };
 }

@@ -60,7 +60,8 @@ async function programHeaders(head: Buffer, read: Read): Promise<Segment[]> {
   const size = head.readUInt16LE(54);
   const table = await read(Number(head.readBigUInt64LE(32)), size * head.readUInt16LE(56));
   const segments: Segment[] = [];
-  for (let at = 0; size >= 56 && at + size <= table.length; at += size) {
+  if (size < 56) return [];
+  for (let at = 0, end = table.length - size; at <= end; at += size) {
     segments.push({
       type: table.readUInt32LE(at),
       offset: Number(table.readBigUInt64LE(at + 8)),

@@ -83,15 +83,8 @@ async function layer(image: BuildName, o: PartOptions): Promise<Recipe> {
 }
 
 async function partOf(image: BuildName, o: PartOptions): Promise<Part> {
-  switch (image) {
-    case "harnessd":
-      return await harnessdPart(o);
-    case "claude-code":
-      return await claudePart(o);
-    case "codex":
-    case "all":
-      return codexPart(o);
-  }
+  if (image === "harnessd") return await harnessdPart(o);
+  return image === "claude-code" ? await claudePart(o) : codexPart(o);
 }
 
 async function contentHash(entries: readonly RootfsEntry[], keys: readonly string[]) {

@@ -35,19 +35,20 @@ export function baseEntries(): RootfsEntry[] {
 
 /** What an image of somebody else's lacks to be one of ours; nothing of its own is lost. */
 export function foundationEntries({ passwd, group }: Foundation): RootfsEntry[] {
-  const withLine = (text: string, line: string, id: RegExp) =>
-    id.test(text) ? text : `${text.trimEnd()}\n${line}\n`;
-  const file = (path: string, content: string): RootfsEntry => {
-    return { type: "text", path, mode: 0o644, text: content };
-  };
   return [
     ...["/workspace", "/home/agent", "/run/harnessd", "/run/deco"].map((path) =>
       directory(path, 0o1777),
     ),
     directory("/tmp", 0o1777),
-    file("/etc/passwd", withLine(passwd, AGENT, /^[^:]*:[^:]*:1000:/m)),
-    file("/etc/group", withLine(group, "agent:x:1000:", /^[^:]*:[^:]*:1000:/m)),
+    text("/etc/passwd", withNumber1000(passwd, AGENT)),
+    text("/etc/group", withNumber1000(group, "agent:x:1000:")),
   ];
+}
+
+/** Lines of passwd or group; whoever has the number already keeps it. */
+function withNumber1000(known: string, line: string): string[] {
+  const lines = known.trimEnd().split("\n");
+  return lines.some((one) => one.split(":")[2] === "1000") ? lines : [...lines, line];
 }
 
 function directory(path: string, mode = 0o755): RootfsEntry {
