@@ -37,12 +37,16 @@ export type Presence = ReturnType<typeof presence>;
 export function presence({ store, reach, now, ttlMs }: PresenceOptions) {
   function status(link: LinkRow): PresenceStatus {
     if (link.revoked) return "offline";
-    if (link.ended) return store.runs.unsettled(link.linkId).length > 0 ? "suspended" : "offline";
+    if (link.ended || now() - link.lastSeen > ttlMs) return away(link);
     if (link.state === "suspended") return "suspended";
-    if (now() - link.lastSeen > ttlMs) return "offline";
     // Such a link is believed only after it answered, rightly signed.
     if (link.tunnelUrl !== undefined && reach.get(link.linkId) === undefined) return "offline";
     return "online";
+  }
+
+  /** A lid that was closed over a run is no end: its events are still owed. */
+  function away(link: LinkRow): PresenceStatus {
+    return store.runs.unsettled(link.linkId).length > 0 ? "suspended" : "offline";
   }
 
   function view(link: LinkRow): LinkView {

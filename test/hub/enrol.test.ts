@@ -177,6 +177,20 @@ test("presence ends with the time to live, and comes back with a heartbeat", asy
   expect(await status()).toBe("suspended");
 });
 
+test("a link that falls silent over a run is suspended until its events are here, never just offline", async () => {
+  let now = Date.now();
+  await using fixture = await HubFixture.start({ now: () => now });
+  const token = await fixture.token();
+  const daemon = await fixture.linked();
+  const runId = await fixture.dispatch(token);
+  const status = async () =>
+    (await call(fixture.url, { path: "/api/links/me", token })).body["status"];
+  now += 30_001;
+  expect(await status()).toBe("suspended");
+  daemon.emit(runId, "run.completed", { output: "" });
+  await until(async () => (await status()) === "offline");
+});
+
 test("a link that leaves is offline, or suspended while it owes events; leaving twice is fine", async () => {
   await using fixture = await HubFixture.start();
   const token = await fixture.token();
