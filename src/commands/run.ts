@@ -6,6 +6,8 @@ import { findHub, localDaemon } from "./home.ts";
 import { type ApiTarget, callApi, followRun } from "./hub-client.ts";
 import { printEvent } from "./print-event.ts";
 import { asRecord } from "./record.ts";
+import { type RunFiles, runFiles } from "./run-files.ts";
+import { checkFolder } from "./sync-folder.ts";
 
 export interface RunFlags {
   readonly hub?: string;
@@ -22,23 +24,41 @@ export interface RunFlags {
   readonly timeout?: number;
   readonly local?: boolean;
   readonly detach?: boolean;
+  readonly sync?: string;
+  readonly fetch?: readonly string[];
 }
 
 /** `deco run`: dispatches, streams the events over any cut, leaves with the run's result. */
 export function run(words: readonly string[], flags: RunFlags): Command {
   return async (context) => {
     const prompt = await promptOf(words);
+    const upload = uploadOf(flags);
+    if (flags.sync !== undefined) await checkFolder(flags.sync);
     const target = flags.local ? localDaemon(context.env) : await findHub(context.env, flags.hub);
     const runId = flags.local
-      ? await dispatchLocally(target, prompt, flags, context.signal)
-      : await dispatchRun(target, runBody(prompt, flags), context.signal);
+      ? await dispatchLocally(target, prompt, { ...flags, ...upload }, context.signal)
+      : await dispatchRun(target, runBody(prompt, { ...flags, ...upload }), context.signal);
     if (flags.detach) {
       context.out.result({ runId, status: "queued" }, () => runId);
       return 0;
     }
     context.out.note(context.out.dim(`run ${runId}`));
-    return follow(context, target, runId, flags.local === true);
+    const { sync, fetch = [] } = flags;
+    const files = runFiles({ context, target, runId, ref: upload.ref ?? "", sync, fetch });
+    const last = await follow(context, { target, runId, local: flags.local === true, files });
+    if (last !== undefined) await files.fetch();
+    return exitCodeOf(last);
   };
+}
+
+/** @throws usage */
+function uploadOf({ sync, fetch, detach }: RunFlags): { ref?: string } {
+  if (detach && (sync !== undefined || fetch !== undefined)) {
+    throw new DecoError("usage", "--sync and --fetch need somebody who stays", {
+      fix: "Leave --detach out.",
+    });
+  }
+  return sync === undefined ? {} : { ref: randomUUID() };
 }
 
 /** Dispatches through a hub; an Idempotency-Key makes a retry after a cut harmless. */
@@ -70,15 +90,19 @@ export function exitCodeOf(event: RunEvent | undefined): number {
   return status === "failed" ? (DecoError.fromProblem({ code }).info.exit ?? 1) : 1;
 }
 
+/** The flags, with the name of the upload that the run waits for. */
+type Dispatch = RunFlags & { readonly ref?: string };
+
 /** The body of `POST /api/runs` that the flags ask for. */
-function runBody(prompt: string, flags: RunFlags): Record<string, unknown> {
+function runBody(prompt: string, flags: Dispatch): Record<string, unknown> {
   const { harness, link, thread, branch } = flags;
   return defined({ harness, prompt, link, thread, branch, ...sandboxAndOptions(flags) });
 }
 
-function sandboxAndOptions(flags: RunFlags): Record<string, unknown> {
-  const { provider, template, runtime, tier, egress, model, timeout } = flags;
-  const sandbox = defined({ provider, template, runtime, tier, egress });
+function sandboxAndOptions(flags: Dispatch): Record<string, unknown> {
+  const { provider, template, runtime, tier, egress, model, timeout, ref } = flags;
+  const workspace = ref === undefined ? undefined : { mode: "archive", ref };
+  const sandbox = defined({ workspace, provider, template, runtime, tier, egress });
   const options = defined({ model, timeoutSeconds: timeout });
   return {
     ...(Object.keys(sandbox).length === 0 ? {} : { sandbox }),
@@ -89,7 +113,7 @@ function sandboxAndOptions(flags: RunFlags): Record<string, unknown> {
 async function dispatchLocally(
   target: ApiTarget,
   prompt: string,
-  flags: RunFlags,
+  flags: Dispatch,
   signal: AbortSignal,
 ): Promise<string> {
   const runId = `run_${randomUUID()}`;
@@ -103,10 +127,9 @@ async function dispatchLocally(
 /** Follows to the end. The first signal cancels the run and waits for its terminal event. */
 async function follow(
   context: CommandContext,
-  target: ApiTarget,
-  runId: string,
-  local: boolean,
-): Promise<number> {
+  o: { target: ApiTarget; runId: string; local: boolean; files: RunFiles },
+): Promise<RunEvent | undefined> {
+  const { target, runId, local, files } = o;
   const { out, signal } = context;
   const never = new AbortController();
   const onSignal = () => {
@@ -125,11 +148,12 @@ async function follow(
     for await (const event of followRun(target, { ...options, onCut })) {
       last = event;
       printEvent(out, event);
+      await files.onEvent(event);
     }
   } finally {
     signal.removeEventListener("abort", onSignal);
   }
-  return exitCodeOf(last);
+  return last;
 }
 
 async function promptOf(words: readonly string[]): Promise<string> {

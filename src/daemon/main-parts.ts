@@ -17,7 +17,7 @@ import { createModelProxy } from "./model-proxy/model-proxy.ts";
 import { createOffer, type Offer } from "./offer.ts";
 import { createPrune } from "./prune.ts";
 import { createReconcile, type Reconcile } from "./reconcile.ts";
-import { rulesPlaces, type SandboxRules, sandboxRules } from "./sandbox-rules.ts";
+import { rulesOf, type SandboxRules } from "./sandbox-rules.ts";
 import { createSandboxes } from "./sandboxes.ts";
 import type { StatusSnapshot } from "./status.ts";
 import type { LinkSession } from "./supervise-state.ts";
@@ -48,9 +48,7 @@ export interface DaemonPartsOptions {
 export async function buildParts(options: DaemonPartsOptions): Promise<DaemonParts> {
   const { config, log, status, onOfferChange } = options;
   const { paths } = config;
-  const rules = sandboxRules(
-    rulesPlaces(paths.config, [paths.config, paths.state, paths.data, paths.cache, paths.runtime]),
-  );
+  const rules = rulesOf(paths);
   const identity = await openIdentity(paths.machineFile);
   const { instanceId, modelTokenKey } = await openInstance(paths.instanceFile);
   const providers = providersOf(config, instanceId, log);

@@ -3,7 +3,9 @@ import { join } from "node:path";
 import type { SandboxSpec } from "../protocol/messages.ts";
 import { type ResolvedSpec, tierOf } from "../sandbox/sandbox-spec.ts";
 import { resolveSpec, type TemplatePlaces } from "../sandbox/templates/resolve.ts";
+import type { DaemonPaths } from "./paths.ts";
 import { type Asker, allowTier, readPolicy } from "./policy.ts";
+import { allowWorkspace } from "./workspace-policy.ts";
 
 /** What a sandbox object means on this laptop, and whether its owner allows it. */
 export interface SandboxRules {
@@ -21,25 +23,36 @@ export interface RunAsker extends Asker {
 
 export interface RulesPlaces extends TemplatePlaces {
   readonly policy: string;
+  /** The daemon's own folders, which no sandbox gets; the one of the settings when absent. */
+  readonly own?: readonly string[];
 }
 
 /** The owner's files in the folder of the settings. */
-export function rulesPlaces(config: string): RulesPlaces {
+export function rulesPlaces(config: string, own: readonly string[] = [config]): RulesPlaces {
   return {
+    own,
     templates: join(config, "templates"),
     runtimes: join(config, "runtimes.json"),
     policy: join(config, "policy.json"),
   };
 }
 
+/** The rules of one home, whose folders no sandbox gets. */
+export function rulesOf({ config, state, data, cache, runtime }: DaemonPaths): SandboxRules {
+  return sandboxRules(rulesPlaces(config, [config, state, data, cache, runtime]));
+}
+
 export function sandboxRules(places: RulesPlaces): SandboxRules {
   return {
     resolve(spec, asker) {
       const resolved = resolveSpec(spec, places);
-      allowTier(readPolicy(places.policy), tierOf(resolved.tier), asker);
+      const policy = readPolicy(places.policy);
+      allowTier(policy, tierOf(resolved.tier), asker);
+      const workspace = allowWorkspace(policy, resolved.workspace, { own: places.own ?? [] });
+      const allowed = workspace === undefined ? resolved : { ...resolved, workspace };
       const threadKey = threadKeyOf(asker);
-      if (threadKey === undefined) return resolved;
-      return { ...resolved, facts: { ...resolved.facts, threadKey } };
+      if (threadKey === undefined) return allowed;
+      return { ...allowed, facts: { ...resolved.facts, threadKey } };
     },
   };
 }

@@ -20,6 +20,8 @@ import { type TarTotals, tarRules } from "../protocol/tar-rules.ts";
 export interface UnpackOptions {
   /** Leaves files alone that are there already. */
   readonly keep: boolean;
+  /** What is left out, before anything of it is looked at. */
+  readonly skip?: (entry: TarEntry) => boolean;
 }
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
@@ -41,7 +43,9 @@ export async function unpack(
   const rules = tarRules();
   const folder = new Folder(root, options);
   const reader = new TarReader({
-    entry: (entry) => folder.take(rules.check(entry), entry),
+    entry: (entry) => {
+      if (options.skip?.(entry) !== true) folder.take(rules.check(entry), entry);
+    },
     data: (bytes) => folder.write(bytes),
     fileEnd: () => folder.endFile(),
   });

@@ -8,6 +8,7 @@ import { catalogRoutes } from "./routes/catalog.ts";
 import { healthRoutes } from "./routes/health.ts";
 import { linkRoutes } from "./routes/links.ts";
 import { oauthRoutes } from "./routes/oauth.ts";
+import { runFileRoutes } from "./routes/run-files.ts";
 import { runRoutes } from "./routes/runs.ts";
 import { signInRoutes } from "./routes/sign-in.ts";
 
@@ -24,6 +25,7 @@ export function hubRoutes(hub: HubContext): Route[] {
   const routes: Route[] = [
     ...linkRoutes(hub),
     ...runRoutes(hub),
+    ...runFileRoutes(hub),
     ...catalogRoutes(hub),
     ...oauthRoutes(hub),
     ...signInRoutes(hub),

@@ -23,7 +23,7 @@ export interface LinkRoute {
     method: string;
     path: string;
     headers: Record<string, string>;
-    body?: Uint8Array;
+    body?: Uint8Array | ReadableStream<Uint8Array>;
     signal: AbortSignal;
   }): Promise<RouteAnswer>;
   close(reason: "superseded" | "revoked" | "replaced" | "gone"): void;
@@ -46,6 +46,18 @@ export interface ControlClient {
     status: number;
     body: unknown;
   }>;
+  /**
+   * A tar into a sandbox: the request's body streams, the answer is checked.
+   *
+   * @throws DecoError as `call` does
+   */
+  upload(path: string, tar: ReadableStream<Uint8Array>, signal: AbortSignal): Promise<unknown>;
+  /**
+   * Files out of a sandbox: the answer's head, and its body as it comes, which nobody signed.
+   *
+   * @throws DecoError as `call` does, before the first byte
+   */
+  download(path: string, signal: AbortSignal): Promise<RouteAnswer>;
   /** The frames of an event stream. @throws DecoError as `call` does, before the first frame. */
   events(path: string, signal: AbortSignal): AsyncGenerator<SseFrame, void, undefined>;
 }
@@ -65,11 +77,12 @@ export function controlClient({ route, key, now }: ControlClientOptions): Contro
   async function send(
     method: string,
     target: string,
-    text: string | undefined,
+    content: string | ReadableStream<Uint8Array> | undefined,
     signal: AbortSignal,
   ) {
     const [path = "", query] = target.split("?", 2);
-    const body = text === undefined ? undefined : new TextEncoder().encode(text);
+    const stream = content instanceof ReadableStream;
+    const body = typeof content === "string" ? new TextEncoder().encode(content) : content;
     const { linkId, epoch } = route;
     const signed = signRequest({
       key,
@@ -79,9 +92,10 @@ export function controlClient({ route, key, now }: ControlClientOptions): Contro
       path,
       query: query === undefined ? "" : `?${query}`,
       now: now(),
-      ...(body === undefined ? {} : { body }),
+      ...(body === undefined ? {} : { body: body instanceof ReadableStream ? "stream" : body }),
     });
-    const headers = body === undefined ? signed : { ...signed, "content-type": "application/json" };
+    const type = stream ? "application/x-tar" : "application/json";
+    const headers = body === undefined ? signed : { ...signed, "content-type": type };
     const request = { method, path: target, headers, signal };
     const answer = await route.request(body === undefined ? request : { ...request, body });
     return { answer, requestSignature: signed["signature"] ?? "" };
@@ -101,6 +115,7 @@ export function controlClient({ route, key, now }: ControlClientOptions): Contro
   }
 
   return {
+    ...fileCalls(route.signal, { send, checked, failure }),
     async call({ method, path, body: text, signal, timeoutMs = CALL_TIMEOUT_MS }) {
       using limit = deadline([signal, route.signal], timeoutMs);
       try {
@@ -120,6 +135,44 @@ export function controlClient({ route, key, now }: ControlClientOptions): Contro
         yield* readSse(answer);
       } catch (error) {
         throw asDecoError(error, limit.signal);
+      }
+    },
+  };
+}
+
+interface SignedCalls {
+  send(
+    method: string,
+    target: string,
+    content: ReadableStream<Uint8Array> | undefined,
+    signal: AbortSignal,
+  ): Promise<{ answer: RouteAnswer; requestSignature: string }>;
+  checked(answer: RouteAnswer, requestSignature: string): Promise<Uint8Array>;
+  failure(answer: RouteAnswer, requestSignature: string): Promise<DecoError>;
+}
+
+/** Both last as long as they last; the end of the way (`gone`) ends them. */
+function fileCalls(gone: AbortSignal, io: SignedCalls): Pick<ControlClient, "upload" | "download"> {
+  return {
+    async upload(path, tar, signal) {
+      using limit = deadline([signal, gone]);
+      try {
+        const { answer, requestSignature } = await io.send("PUT", path, tar, limit.signal);
+        if (answer.status > 399) throw await io.failure(answer, requestSignature);
+        return parseBody(await io.checked(answer, requestSignature));
+      } catch (error) {
+        throw asDecoError(error, limit.signal);
+      }
+    },
+    async download(path, signal) {
+      // Its body outlives this call: the way's end ends it, too.
+      const both = AbortSignal.any([signal, gone]);
+      try {
+        const { answer, requestSignature } = await io.send("GET", path, undefined, both);
+        if (answer.status > 399) throw await io.failure(answer, requestSignature);
+        return answer;
+      } catch (error) {
+        throw asDecoError(error, both);
       }
     },
   };

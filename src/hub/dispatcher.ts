@@ -7,6 +7,7 @@ import { chooseLink } from "./choose-link.ts";
 import { sleep } from "./deadline.ts";
 import type { HubLog } from "./hub-log.ts";
 import type { Presence } from "./presence.ts";
+import type { ControlClient } from "./control-client.ts";
 import type { Reach } from "./reach.ts";
 import type { RunLog } from "./run-log.ts";
 import { deliverCancel, failRun } from "./run-worker.ts";
@@ -190,6 +191,23 @@ export class Dispatcher {
       });
     }
     return changed;
+  }
+
+  /**
+   * The way to the files of a run's sandbox.
+   *
+   * @throws DecoError link_offline; sandbox_not_found as long as it has none
+   */
+  filesOf(run: RunRow): { client: ControlClient; path: string } {
+    const handle = run.facts.sandbox?.["handle"];
+    if (typeof handle !== "string") {
+      throw new DecoError("sandbox_not_found", "the run has no sandbox yet", {
+        fix: "Wait for its event sandbox.ready.",
+      });
+    }
+    const way = this.#options.reach.get(run.linkId);
+    if (way === undefined) throw new DecoError("link_offline", "the run's link is away");
+    return { client: way.client, path: `/v1/sandboxes/${handle}` };
   }
 
   /**

@@ -41,14 +41,16 @@ const SECURITY: Readonly<Record<RouteAuth, object[]>> = {
 function operation(spec: Route["spec"]): object {
   const type = spec.form === true ? "application/x-www-form-urlencoded" : "application/json";
   const body =
-    spec.body instanceof z.ZodUndefined
-      ? {}
-      : {
-          requestBody: {
-            required: spec.optionalBody !== true,
-            content: { [type]: { schema: jsonSchema(spec.body, "input") } },
-          },
-        };
+    spec.streams !== undefined
+      ? { requestBody: { required: true, content: { [spec.streams]: {} } } }
+      : spec.body instanceof z.ZodUndefined
+        ? {}
+        : {
+            requestBody: {
+              required: spec.optionalBody !== true,
+              content: { [type]: { schema: jsonSchema(spec.body, "input") } },
+            },
+          };
   return {
     summary: spec.summary,
     security: SECURITY[spec.auth],

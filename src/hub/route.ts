@@ -17,13 +17,15 @@ export interface Answer {
 
 /** One route as the OpenAPI document and the server both know it. */
 export interface RouteSpec<Body extends z.ZodType> {
-  readonly method: "GET" | "POST" | "DELETE";
+  readonly method: "GET" | "POST" | "PUT" | "DELETE";
   /** In Hono's form: `/api/runs/:id`. */
   readonly path: string;
   readonly summary: string;
   readonly auth: RouteAuth;
   /** `noBody` where none is taken. */
   readonly body: Body;
+  /** Content type of a body that the handler reads as a stream. */
+  readonly streams?: string;
   /** The body may be left out; it is then `{}`. */
   readonly optionalBody?: boolean;
   /** `application/x-www-form-urlencoded` in the place of JSON. */

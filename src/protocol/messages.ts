@@ -22,13 +22,44 @@ export const EnvName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/);
 /** One label of a host name (RFC 1123). */
 const HostLabel = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/);
 
-/** Where the files of a sandbox come from; `path` is the laptop's, `url` and `ref` a repository's. */
-export const WorkspaceSpec = z.strictObject({
-  mode: z.enum(["none", "read_only", "read_write", "git", "archive"]),
-  path: z.string().min(1).max(4096).optional(),
-  url: z.string().min(1).max(4096).optional(),
-  ref: z.string().min(1).max(255).optional(),
-});
+/**
+ * Where the files of a sandbox come from: `path` is a folder of the laptop, `url` and `ref` a
+ * repository and what of it. For `archive` a `ref` is the name of the upload that the run waits for.
+ */
+export const WorkspaceSpec = z
+  .strictObject({
+    mode: z.enum(["none", "read_only", "read_write", "git", "archive"]),
+    path: z.string().min(1).max(4096).optional(),
+    url: z.string().min(1).max(4096).optional(),
+    ref: z
+      .string()
+      .regex(/^[A-Za-z0-9_][A-Za-z0-9._/@+-]{0,254}$/)
+      .optional(),
+  })
+  .superRefine(({ mode, path, url, ref }, c) => {
+    const refuse = (field: string, message: string) =>
+      c.addIssue({ code: "custom", path: [field], message });
+    const onHost = mode === "read_only" || mode === "read_write";
+    if (onHost && path === undefined) refuse("path", `mode ${mode} needs a folder of the laptop`);
+    if (onHost && path !== undefined && !/^(\/|[A-Za-z]:[\\/])/.test(path)) {
+      refuse("path", "is not an absolute path");
+    }
+    if (!onHost && path !== undefined) refuse("path", `mode ${mode} takes no folder`);
+    if (mode === "git" && !isCloneUrl(url)) {
+      refuse("url", "mode git needs an http or https address without a user or password in it");
+    }
+    if (mode !== "git" && url !== undefined) refuse("url", `mode ${mode} takes no address`);
+    if (mode !== "git" && mode !== "archive" && ref !== undefined) {
+      refuse("ref", `mode ${mode} takes no ref`);
+    }
+  });
+
+/** Credentials in it would be in the log, in argv and in the repository's own settings. */
+function isCloneUrl(url: string | undefined): boolean {
+  if (url === undefined || !URL.canParse(url)) return false;
+  const { protocol, username, password, hostname } = new URL(url);
+  return /^https?:$/.test(protocol) && username === "" && password === "" && hostname !== "";
+}
 export type WorkspaceSpec = z.infer<typeof WorkspaceSpec>;
 
 /** What a sandbox shall be. Every field is optional; what this build can't honour is refused. */

@@ -10,7 +10,10 @@ import { sandboxFileRoutes } from "./sandbox-files.ts";
 import { type SandboxRoutesOptions, sandboxRoutes } from "./sandbox-routes.ts";
 import { pruneRoutes, type SandboxToolsOptions, sandboxToolRoutes } from "./sandbox-tools.ts";
 
-export interface ControlAppOptions extends RunRoutesOptions, SandboxRoutesOptions, SandboxToolsOptions {
+export interface ControlAppOptions
+  extends RunRoutesOptions,
+    SandboxRoutesOptions,
+    SandboxToolsOptions {
   /** Waits for nobody. */
   readonly status: () => StatusSnapshot;
   readonly log: Log;

@@ -1,10 +1,11 @@
 import { Hono } from "hono";
 import { DecoError } from "../../protocol/errors.ts";
-import { Handle, SandboxSpec } from "../../protocol/messages.ts";
+import { SandboxSpec } from "../../protocol/messages.ts";
 import type { SandboxInfo } from "../../sandbox/provider.ts";
 import type { Sandboxes } from "../sandboxes.ts";
 import { readJson } from "./answers.ts";
 import type { ControlEnv } from "./control-env.ts";
+import { parseHandle } from "./parse-handle.ts";
 import { proxyToPort } from "./port-proxy.ts";
 
 export interface SandboxRoutesOptions {
@@ -48,12 +49,6 @@ export function sandboxRoutes({ sandboxes }: SandboxRoutesOptions) {
 /** What leaves the laptop: no host directory; `url` is null where harnessd has no port. */
 function outside({ runDir: _runDir, ...info }: SandboxInfo): object {
   return { ...info, url: info.url ?? null };
-}
-
-function parseHandle(text: string): string {
-  const parsed = Handle.safeParse(text);
-  if (parsed.success) return parsed.data;
-  throw new DecoError("invalid_handle", `not a handle: ${JSON.stringify(text)}`);
 }
 
 function parsePort(text: string): number {

@@ -1,6 +1,7 @@
 import { DecoError } from "../../protocol/errors.ts";
 import type { SandboxInfo } from "../../sandbox/provider.ts";
 import type { ResolvedSpec } from "../../sandbox/sandbox-spec.ts";
+import { awaitArchive } from "./await-archive.ts";
 import type { LiveRun } from "./live-run.ts";
 import type { ExecutorParts } from "./parts.ts";
 import { LegError } from "./run-failure.ts";
@@ -11,7 +12,7 @@ export async function provision(parts: ExecutorParts, live: LiveRun): Promise<Sa
   const { dispatch, provider, handle, spec, signal } = live;
   const { runId, attempt, thread, harness } = dispatch;
   const since = now();
-  const tell = (payload: { stage: string; ms?: number; progress?: number }) => {
+  const tell = (payload: { stage: string; handle?: string; ms?: number; progress?: number }) => {
     journal.append(runId, attempt, [{ type: "sandbox.provisioning", payload }]);
   };
   const info = await sandboxes.ensure({
@@ -33,6 +34,13 @@ export async function provision(parts: ExecutorParts, live: LiveRun): Promise<Sa
   const { image = null, readyMs = now() - since, stages = {}, id, confined } = info;
   const ready = { handle, provider: provider.name, image, readyMs, stages, id, confined };
   journal.append(runId, attempt, [{ type: "sandbox.ready", payload: ready }]);
+  await awaitArchive({
+    provider,
+    handle,
+    spec,
+    say: () => tell({ stage: "archive", handle }),
+    signal,
+  });
   return info;
 }
 

@@ -212,7 +212,7 @@ function answerRoutes(hub: HubContext): Route[] {
 }
 
 /** Another user's run is not found, like one that never was. */
-function runOf(
+export function runOf(
   { store }: HubContext,
   { c, user }: Pick<RouteInput<unknown>, "c" | "user">,
 ): RunRow {

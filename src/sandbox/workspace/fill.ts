@@ -6,7 +6,7 @@ import type { RunDir } from "../run-dir.ts";
 import type { WantedSandbox } from "../sandbox-spec.ts";
 import type { Stages } from "../stages.ts";
 import { cloneInside } from "./clone.ts";
-import { noteFilled, notedFilled, putArchive } from "./put-archive.ts";
+import { notedFilled, noteFilled, putArchive } from "./put-archive.ts";
 
 export interface FillOptions {
   readonly wanted: WantedSandbox;

@@ -5,8 +5,8 @@ import type { RunDir } from "../run-dir.ts";
 import {
   type ArchiveUpload,
   forgetFilled,
-  noteFilled,
   notedFilled,
+  noteFilled,
   putArchive,
 } from "./put-archive.ts";
 

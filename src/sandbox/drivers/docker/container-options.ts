@@ -4,6 +4,7 @@ import { LABELS, type Names } from "./names.ts";
 import { joining } from "./pause.ts";
 import { type Place, threadNames } from "./place.ts";
 import { HARNESS_PORT, type TierFacts, tierEnvironment, tierHostConfig } from "./tiers.ts";
+import { workspaceMount } from "./workspace.ts";
 
 export interface ContainerFacts {
   readonly names: Names;
@@ -12,6 +13,7 @@ export interface ContainerFacts {
   readonly wanted: WantedSandbox;
   readonly imageTag: string;
   /** Of its manifest, or its id. */
+  readonly imageDigest?: string | undefined;
   readonly runDir: string;
   readonly createdAt: string;
   readonly thread?: string | undefined;
@@ -63,6 +65,7 @@ function labels(facts: ContainerFacts): Record<string, string> {
     [LABELS.created]: facts.createdAt,
     [LABELS.rundir]: facts.runDir,
     [LABELS.image]: facts.imageTag,
+    ...(facts.imageDigest === undefined ? {} : { [LABELS.digest]: facts.imageDigest }),
     [LABELS.tier]: String(facts.wanted.tier),
     ...(facts.wanted.labels.length === 0 ? {} : { [LABELS.labels]: facts.wanted.labels.join(",") }),
     ...(facts.thread === undefined ? {} : { [LABELS.thread]: facts.thread }),
@@ -127,20 +130,7 @@ function hostConfig(facts: ContainerFacts): Dockerode.HostConfig {
   const memory = memoryMibOf(wanted, facts.harness) * 1024 * 1024;
   return {
     ...tier,
-    Mounts: [
-      ...(tier.Mounts ?? []),
-      {
-        Type: "volume",
-        Source: facts.names.volume,
-        Target: "/workspace",
-        ReadOnly: false,
-        VolumeOptions: {
-          NoCopy: false,
-          Labels: { [LABELS.instance]: facts.instanceId, [LABELS.handle]: facts.handle },
-          DriverConfig: { Name: "local", Options: {} },
-        },
-      },
-    ],
+    Mounts: [...(tier.Mounts ?? []), workspaceMount(facts)],
     Init: true,
     Memory: memory,
     MemorySwap: memory,

@@ -10,7 +10,6 @@ import { listRecords, readRecord, removeRunDir, runDirOf } from "../../run-dir.t
 import type { ResolvedSpec } from "../../sandbox-spec.ts";
 import { Semaphore } from "../../semaphore.ts";
 import { SharedWork } from "../../shared-work.ts";
-import { sandboxFiles } from "../../workspace/sandbox-files.ts";
 import { findPauseImage } from "./create-container.ts";
 import type { DockerProviderOptions } from "./docker-options.ts";
 import { dockerEngine } from "./engine.ts";
@@ -26,7 +25,7 @@ import { killStrangers, strangers } from "./processes.ts";
 import { ensureContainer } from "./provision.ts";
 import { removeForced, removeVolume } from "./remove.ts";
 import { threadNetworks } from "./thread-network.ts";
-import { readWorkspace } from "./workspace.ts";
+import { dockerFiles } from "./workspace.ts";
 
 /** Sandboxes as hardened containers of the local Docker engine. */
 export function dockerProvider(options: DockerProviderOptions): SandboxProvider {
@@ -76,15 +75,7 @@ export function dockerProvider(options: DockerProviderOptions): SandboxProvider 
       return found === undefined ? 0 : await killStrangers(found);
     },
     endpoint: (handle, signal) => endpointOf(setup, handle, signal),
-    files: sandboxFiles({
-      dirOf: (handle) => runDirOf(options.runRoot, "docker", handle),
-      endpoint: (handle, signal) => endpointOf(setup, handle, signal),
-      read: async (handle, choice, signal) => {
-        const found = await lookUp(setup, handle, signal);
-        if (found === undefined) throw new DecoError("sandbox_not_found", `no sandbox ${handle}`);
-        return readWorkspace(setup, { container: found.id, handle, choice }, signal);
-      },
-    }),
+    files: dockerFiles(setup, (handle, signal) => endpointOf(setup, handle, signal)),
     orphans: (signal) => findOrphans(setup, signal),
     removeOrphan: async (orphan, signal) => {
       if (orphan.handle !== undefined && works.has(orphan.handle)) return;

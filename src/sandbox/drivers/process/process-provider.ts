@@ -1,8 +1,12 @@
 import { join } from "node:path";
 import { DecoError } from "../../../protocol/errors.ts";
+import type { TarKind } from "../../../protocol/tar-read.ts";
 import type { HarnessEndpoint, SandboxInfo, SandboxProvider } from "../../provider.ts";
-import { listRecords, removeRunDir, runDirOf } from "../../run-dir.ts";
+import { listRecords, type RunDir, removeRunDir, runDirOf } from "../../run-dir.ts";
 import { SharedWork } from "../../shared-work.ts";
+import { packTree } from "../../workspace/pack-tree.ts";
+import { repack } from "../../workspace/repack.ts";
+import { type FileChoice, isChosen, sandboxFiles } from "../../workspace/sandbox-files.ts";
 import { type Confinement, probeProcess } from "./probe.ts";
 import { endForgotten, endSandbox, killProcessStrangers } from "./process-kill.ts";
 import { lookAtProcess, processInfo, processStrangers } from "./process-look.ts";
@@ -59,6 +63,11 @@ export function processProvider(options: ProcessProviderOptions): SandboxProvide
       return look?.running ? await killProcessStrangers(look.facts, dirOf(handle), signal) : 0;
     },
     endpoint: (handle) => processEndpoint(setup, handle),
+    files: sandboxFiles({
+      dirOf,
+      endpoint: (handle) => processEndpoint(setup, handle),
+      read: (handle, choice) => readProcessFiles(dirOf(handle), handle, choice),
+    }),
     logs: async (handle, lines) => await lastLines(join(dirOf(handle).base, "harnessd.log"), lines),
   };
 }
@@ -70,6 +79,26 @@ async function inspectProcess(
   const dir = runDirOf(runRoot, "process", handle);
   const look = await lookAtProcess(dir);
   return look && processInfo(look, dir);
+}
+
+/** The daemon reads what lies in the workspace, and follows no link in it. */
+async function readProcessFiles(dir: RunDir, handle: string, choice: FileChoice) {
+  if ((await lookAtProcess(dir)) === undefined) {
+    throw new DecoError("sandbox_not_found", `no sandbox ${handle}`);
+  }
+  const { path } = choice;
+  const onTheWay = (folder: string) => path === folder || path.startsWith(`${folder}/`);
+  const select = (candidate: string, kind: TarKind) =>
+    kind === "directory"
+      ? onTheWay(candidate) || path === "" || candidate.startsWith(`${path}/`)
+      : isChosen(choice, candidate, kind);
+  return repack(packTree(join(dir.base, "workspace"), { select }), {
+    name: (entry) => {
+      const name = entry.path.replace(/\/$/, "");
+      return isChosen(choice, name, entry.kind) ? name : undefined;
+    },
+    target: (target) => target,
+  });
 }
 
 async function processEndpoint(

@@ -23,6 +23,7 @@ import {
   wantedSandbox,
 } from "../../sandbox-spec.ts";
 import { Stages } from "../../stages.ts";
+import { fillWorkspace } from "../../workspace/fill.ts";
 import { endForgotten, endSandbox } from "./process-kill.ts";
 import { lookAtProcess, type ProcessFacts, type ProcessLook } from "./process-look.ts";
 import { uidOf } from "./process-options.ts";
@@ -42,12 +43,13 @@ export async function ensureProcess(
     throw new DecoError("unconfined_refused", reason ?? "nothing here can confine a process");
   }
   const wanted = honoured(spec, confined);
-  const stages = new Stages((stage) => context.onStage(stage));
+  const stages = new Stages((stage) => context.onStage(stage), context.onProgress);
   const job: Job = { setup, handle, context, wanted, confined, dir, stages, signal };
   const found = await lookAtProcess(dir);
   if (found === undefined) return await makeNew(job);
   sameSpec(handle, found.record.specHash, wanted.hash);
   const info = found.running ? await asItIs(job, found) : undefined;
+  if (info !== undefined) await fill(job, found.record);
   return info ?? (await startAgain(job, found.record, found.facts));
 }
 
@@ -104,8 +106,15 @@ async function makeNew(job: Job): Promise<SandboxInfo> {
     await job.context.beforeStart?.(dir.run, uid);
   });
   const info = await startAndWait(job, { record, facts, binary, rollback });
+  await fill(job, record);
   rollback.keep();
   return { ...info, ...stages.result() };
+}
+
+/** Its harnessd is ready; also when a daemon ended before it had the files in. */
+async function fill({ dir, wanted, stages, signal }: Job, { token, uid }: SandboxRecord) {
+  const endpoint = { socketPath: join(dir.run, "harnessd.sock"), socketUid: uid, token };
+  await fillWorkspace({ wanted, dir, endpoint, stages, signal });
 }
 
 const findBinary = ({ setup, signal }: Job) =>
@@ -133,6 +142,7 @@ async function startAgain(
   await job.context.beforeStart?.(dir.run, record.uid);
   const facts: ProcessFacts = { confined: job.confined, cgroups: [], spared: [] };
   const info = await startAndWait(job, { record, facts, binary, rollback });
+  await fill(job, record);
   rollback.keep();
   return { ...info, ...stages.result() };
 }

@@ -11,10 +11,9 @@ export function refuseForProcess(spec: ResolvedSpec): void {
   if (tierOf(tier) !== 2) refuse(`tier ${tier}: what it makes is tier 2`);
   if (ports.length > 0) refuse("published ports");
   if (network !== undefined) refuse("network of a thread");
-  if (workspace !== undefined && workspace.mode !== "none") {
-    refuse(`workspace mode "${workspace.mode}"`);
-  }
-  if (Object.keys(facts?.files ?? {}).length > 0) refuse("files of a template");
+  const { mode = "none" } = workspace ?? {};
+  if (mode === "git") refuse(`workspace mode "git": it has no network to clone over`);
+  if (mode === "read_only" || mode === "read_write") refuse(`workspace mode "${mode}"`);
 }
 
 export function refuse(what: string): never {
