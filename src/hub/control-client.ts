@@ -81,8 +81,7 @@ export function controlClient({ route, key, now }: ControlClientOptions): Contro
     signal: AbortSignal,
   ) {
     const [path = "", query] = target.split("?", 2);
-    const stream = content instanceof ReadableStream;
-    const body = typeof content === "string" ? new TextEncoder().encode(content) : content;
+    const { body, toSign, type } = encoded(content);
     const { linkId, epoch } = route;
     const signed = signRequest({
       key,
@@ -92,11 +91,9 @@ export function controlClient({ route, key, now }: ControlClientOptions): Contro
       path,
       query: query === undefined ? "" : `?${query}`,
       now: now(),
-      ...(body === undefined ? {} : { body: body instanceof ReadableStream ? "stream" : body }),
+      ...(toSign === undefined ? {} : { body: toSign }),
     });
-    const type = stream ? "application/x-tar" : "application/json";
-    const headers = body === undefined ? signed : { ...signed, "content-type": type };
-    const request = { method, path: target, headers, signal };
+    const request = { method, path: target, headers: { ...signed, ...type }, signal };
     const answer = await route.request(body === undefined ? request : { ...request, body });
     return { answer, requestSignature: signed["signature"] ?? "" };
   }
@@ -138,6 +135,19 @@ export function controlClient({ route, key, now }: ControlClientOptions): Contro
       }
     },
   };
+}
+
+function encoded(content: string | ReadableStream<Uint8Array> | undefined) {
+  if (content === undefined) return {};
+  if (content instanceof ReadableStream) {
+    return {
+      body: content,
+      toSign: "stream",
+      type: { "content-type": "application/x-tar" },
+    } as const;
+  }
+  const body = new TextEncoder().encode(content);
+  return { body, toSign: body, type: { "content-type": "application/json" } };
 }
 
 interface SignedCalls {
