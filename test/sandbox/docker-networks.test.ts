@@ -159,6 +159,16 @@ if (!isSkipped("Docker engine", await dockerAnswers())) {
       expect(await networks()).toContain(`deco-${instanceId.slice(0, 12)}-t-bbbb`);
     }, 60_000);
 
+    test("a sandbox that the engine refuses leaves no network of its thread behind", async () => {
+      const { provider } = await ready;
+      const tooMuch = { resources: { cpus: 1024 } };
+      for (const egress of ["none", "open"] as const) {
+        const spec = inThread("eeee", { ...tooMuch, egress });
+        await expect(provider.ensure("big", spec, context, signal)).rejects.toThrow("CPUs");
+        expect((await networks()).filter((name) => name.endsWith("-t-eeee"))).toEqual([]);
+      }
+    }, 60_000);
+
     test("a foreign network of that name is left alone, and told with the way out", async () => {
       const { provider } = await ready;
       const Name = `deco-${instanceId.slice(0, 12)}-t-dddd`;

@@ -30,17 +30,20 @@ export async function tierFacts(o: {
   tier: Tier;
   uid: number;
   engineSocket: string;
+  /** Where the machine tells of its processes; `/proc`. */
+  proc?: string;
 }): Promise<TierFacts> {
-  const root = isPrivileged(o.tier) && (await hasEveryCapability());
-  const group = o.tier === 4 ? (await stat(o.engineSocket).catch(() => undefined))?.gid : undefined;
-  return { ...o, user: root ? 0 : o.uid, engineGroup: group };
+  const { tier, uid, engineSocket, proc = "/proc" } = o;
+  const root = isPrivileged(tier) && (await hasEveryCapability(proc));
+  const group = tier === 4 ? (await stat(engineSocket).catch(() => undefined))?.gid : undefined;
+  return { tier, uid, engineSocket, user: root ? 0 : uid, engineGroup: group };
 }
 
 /** By the first process of this machine, which is above all others; without a /proc: yes. */
-async function hasEveryCapability(): Promise<boolean> {
-  const status = await readFile("/proc/1/status", "utf8").catch(() => "");
+async function hasEveryCapability(proc: string): Promise<boolean> {
+  const status = await readFile(`${proc}/1/status`, "utf8").catch(() => "");
   const bounding = /^CapBnd:\s*([0-9a-f]+)$/m.exec(status)?.[1];
-  const last = Number(await readFile("/proc/sys/kernel/cap_last_cap", "utf8").catch(() => ""));
+  const last = Number(await readFile(`${proc}/sys/kernel/cap_last_cap`, "utf8").catch(() => ""));
   if (bounding === undefined || !Number.isInteger(last)) return true;
   return BigInt(`0x${bounding}`) === (1n << BigInt(last + 1)) - 1n;
 }
