@@ -50,6 +50,8 @@ export interface Journal {
   waitFor(runId: string, attempt: number, after: number, signal: AbortSignal): Promise<void>;
   /** The hub holds everything up to `seq`. @throws run_not_found, seq_ahead, chain_mismatch */
   ack(runId: string, ack: Ack): void;
+  /** Resolves when the hub holds every run that has ended. Rejects on abort. */
+  endsAcked(signal: AbortSignal): Promise<void>;
   /** The newest attempt, or the given one. */
   state(runId: string, attempt?: number): RunState | undefined;
   record(runId: string, attempt?: number): RunRecord | undefined;
@@ -108,6 +110,9 @@ export function openJournal(options: JournalOptions): Journal {
     read: (runId, attempt, after, limit = 500) => log.read(runId, attempt, after, limit),
     ack: (runId, ack) => {
       if (log.ack(runId, ack).removed > 0) wake.wake(ROOM);
+    },
+    endsAcked: async (signal) => {
+      while (ledger.open().some((run) => run.ended)) await wake.wait(ROOM, signal);
     },
     waitFor: (runId, attempt, after, signal) =>
       waitFor({ ledger, wake, runId, attempt, after, signal }),

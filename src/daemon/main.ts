@@ -141,10 +141,13 @@ function run(options: RunOptions): RunningDaemon {
       (thrown: unknown) => finish(DecoError.from(thrown)),
     )
     .catch((thrown: unknown) => closed.resolve({ exitCode: 1, error: DecoError.from(thrown) }));
-  const drain = (graceMs = config.drainSeconds * 1000) => {
-    facts.drainUntilMs = Date.now() + graceMs;
+  const drain = async (graceMs = config.drainSeconds * 1000) => {
+    const untilMs = Date.now() + graceMs;
+    facts.drainUntilMs = untilMs;
     facts.news.ring();
-    return parts.executor.drain(graceMs);
+    const left = await parts.executor.drain(graceMs);
+    await untilTold(options, untilMs - Date.now());
+    return left;
   };
   const close = async () => {
     stop.abort(new DecoError("draining", "the daemon leaves"));
@@ -242,6 +245,15 @@ function cancelRun({ executor }: DaemonParts, log: Log, runId: string): void {
   } catch (error) {
     log.warn({ err: error, runId }, "the run was not cancelled; the hub asks again");
   }
+}
+
+const TELL_MS = { least: 1000, most: 5000 } as const;
+
+/** Lets the hub have the ends of runs, while it can be reached: else they come with the next start. */
+async function untilTold({ facts, parts }: RunOptions, leftMs: number): Promise<void> {
+  if (facts.link.type !== "online") return;
+  const ms = Math.min(TELL_MS.most, Math.max(TELL_MS.least, leftMs));
+  await parts.journal.endsAcked(AbortSignal.timeout(ms)).catch(() => undefined);
 }
 
 async function shutDown({ config, log, parts }: RunOptions, error?: DecoError) {
