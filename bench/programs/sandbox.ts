@@ -1,6 +1,7 @@
 import { parseArgs } from "node:util";
 import type { BenchResult } from "../result.ts";
 import { coldStart, processStart } from "../sandbox/cold-start.ts";
+import { copyIn } from "../sandbox/copy-in.ts";
 import { crowd } from "../sandbox/crowd.ts";
 import { cycles } from "../sandbox/cycles.ts";
 import { idleMemory } from "../sandbox/idle.ts";
@@ -9,7 +10,13 @@ import { type Measure, sandboxLab } from "../sandbox/lab.ts";
 const LIMIT_MS = 14 * 60_000;
 
 /** In this order; `cycles` is the last of those that need the engine, as it closes the provider. */
-const WITH_ENGINE: Readonly<Record<string, Measure>> = { coldStart, crowd, idleMemory, cycles };
+const WITH_ENGINE: Readonly<Record<string, Measure>> = {
+  coldStart,
+  crowd,
+  copyIn,
+  idleMemory,
+  cycles,
+};
 
 /** All, or those that are named: `bun bench/programs/sandbox.ts coldStart`. */
 async function measure(names: readonly string[]): Promise<BenchResult[]> {

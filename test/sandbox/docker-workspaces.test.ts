@@ -38,12 +38,12 @@ async function folder(name: string): Promise<string> {
 const inside = (provider: SandboxProvider, handle: string, script: string) =>
   runInside(provider, handle, script, signal);
 
+const spec = (mode: "read_only" | "read_write", path: string): ResolvedSpec => ({
+  workspace: { mode, path },
+});
+
 describe.skipIf(!lab.available)("a folder of the laptop", () => {
   const { context, make, objects } = lab;
-  const spec = (mode: "read_only" | "read_write", path: string): ResolvedSpec => ({
-    workspace: { mode, path },
-  });
-
   test("read_only is seen and not written, whatever it is tried with", async () => {
     const dir = await folder("ro");
     const provider = make();
@@ -152,8 +152,8 @@ describe.skipIf(!lab.available)("a repository", () => {
     for (const { handle } of await provider.list(signal)) await provider.remove(handle, signal);
 
     const bad = [clone("nowhere"), clone(undefined, `${server.url}/none.git`)];
-    for (const spec of bad) {
-      await expect(provider.ensure("bad", spec, context, signal)).rejects.toMatchObject({
+    for (const one of bad) {
+      await expect(provider.ensure("bad", one, context, signal)).rejects.toMatchObject({
         code: "workspace_failed",
         message: expect.stringContaining("git could not get"),
       });
