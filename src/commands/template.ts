@@ -1,7 +1,11 @@
 import { rulesPlaces } from "../daemon/sandbox-rules.ts";
 import { DecoError } from "../protocol/errors.ts";
 import { tierOf } from "../sandbox/sandbox-spec.ts";
-import { listTemplates, type NamedTemplate } from "../sandbox/templates/read-templates.ts";
+import {
+  listTemplates,
+  type NamedTemplate,
+  unknownTemplate,
+} from "../sandbox/templates/read-templates.ts";
 import type { Template } from "../sandbox/templates/template.ts";
 import type { Command, CommandContext } from "./command.ts";
 import { settings } from "./settings.ts";
@@ -28,13 +32,7 @@ export function show(name: string): Command {
   return async (context) => {
     const all = templatesOf(context);
     const found = all.find((one) => one.name === name);
-    if (found === undefined) {
-      const known = all.map((one) => one.name);
-      throw new DecoError("capability_missing", `this laptop has no template "${name}"`, {
-        fix: `Use one of ${known.join(", ")}.`,
-        extensions: { knownTemplates: known },
-      });
-    }
+    if (found === undefined) throw unknownTemplate(name, all);
     if (!("template" in found)) {
       throw new DecoError("usage", `${found.path}: ${found.problem}`, {
         fix: "Correct that file.",

@@ -25,16 +25,19 @@ export function listTemplates(folder: string): NamedTemplate[] {
  */
 export function findTemplate(folder: string, name: string): Template {
   const found = TemplateName.safeParse(name).success ? readTemplate(folder, name) : undefined;
-  if (found === undefined) {
-    const known = listTemplates(folder).map((one) => one.name);
-    throw new DecoError("capability_missing", `this laptop has no template "${name}"`, {
-      fix: `Use one of ${known.join(", ")}.`,
-      extensions: { knownTemplates: known },
-    });
-  }
+  if (found === undefined) throw unknownTemplate(name, listTemplates(folder));
   if ("template" in found) return found.template;
   throw new DecoError("capability_missing", `templates/${name}.json: ${found.problem}`, {
     fix: `Correct it on the laptop; \`deco template show ${name}\` says the same.`,
+  });
+}
+
+/** capability_missing, with the known names. */
+export function unknownTemplate(name: string, all: readonly NamedTemplate[]): DecoError {
+  const known = all.map((one) => one.name);
+  return new DecoError("capability_missing", `this laptop has no template "${name}"`, {
+    fix: `Use one of ${known.join(", ")}.`,
+    extensions: { knownTemplates: known },
   });
 }
 

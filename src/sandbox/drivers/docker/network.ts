@@ -1,10 +1,8 @@
-import { setTimeout as sleep } from "node:timers/promises";
-import { z } from "zod";
-import { DecoError } from "../../../protocol/errors.ts";
 import type { SandboxLog } from "../../sandbox-log.ts";
 import { Semaphore } from "../../semaphore.ts";
-import { type Engine, orMissing, refusedStatus } from "./engine.ts";
+import type { Engine } from "./engine.ts";
 import { LABELS, networkOf } from "./names.ts";
+import { ensureOwnNetwork, lookUpNetwork, removeNetwork } from "./own-network.ts";
 
 /**
  * The bridge of one daemon instance, on which its containers can't reach each other, nor those of
@@ -21,8 +19,6 @@ export interface InstanceNetwork {
   removeIfUnused(signal: AbortSignal): Promise<void>;
 }
 
-const Network = z.object({ Id: z.string(), Labels: z.record(z.string(), z.string()).nullish() });
-
 interface NetworkOptions {
   readonly engine: Engine;
   readonly instanceId: string;
@@ -32,13 +28,14 @@ interface NetworkOptions {
 export function instanceNetwork(options: NetworkOptions): InstanceNetwork {
   const { instanceId, log } = options;
   const name = networkOf(instanceId);
+  const order = { Name: name, Options: { "com.docker.network.bridge.enable_icc": "false" } };
   const gate = new Semaphore(1);
   const ensure = (signal: AbortSignal) =>
-    gate.run(signal, () => ensureNetwork(options, name, signal));
+    gate.run(signal, () => ensureOwnNetwork(options, order, signal));
   const remove = async (signal: AbortSignal) => {
     if (await hasContainers(options, signal)) return;
-    if (!(await lookUp(options, name, signal))?.ours) return;
-    await removeSoon(options, name, signal);
+    if (!(await lookUpNetwork(options, name, signal))?.ours) return;
+    await removeNetwork(options, name, signal);
   };
   return {
     name,
@@ -57,57 +54,6 @@ export function instanceNetwork(options: NetworkOptions): InstanceNetwork {
   };
 }
 
-/** An engine that just removed containers may still be busy with their ends of the network. */
-async function removeSoon(
-  { engine }: NetworkOptions,
-  name: string,
-  signal: AbortSignal,
-): Promise<void> {
-  const remove = () =>
-    orMissing(
-      engine.call("remove a network", (docker) => docker.getNetwork(name).remove(), { signal }),
-    );
-  for (const waitMs of [50, 200, 1_000]) {
-    try {
-      await remove();
-      return;
-    } catch (thrown) {
-      if (refusedStatus(thrown) !== 403) throw thrown;
-      await sleep(waitMs, undefined, { signal });
-    }
-  }
-  await remove();
-}
-
-async function ensureNetwork(
-  options: NetworkOptions,
-  name: string,
-  signal: AbortSignal,
-): Promise<string> {
-  const { engine, instanceId } = options;
-  const found = await lookUp(options, name, signal);
-  if (found?.ours) return name;
-  if (found !== undefined) {
-    throw new DecoError("sandbox_failed", `a network that is not ours is called ${name}`, {
-      fix: `Remove it: docker network rm ${name}`,
-    });
-  }
-  const order = {
-    Name: name,
-    CheckDuplicate: true,
-    Driver: "bridge",
-    Labels: { [LABELS.instance]: instanceId },
-    Options: { "com.docker.network.bridge.enable_icc": "false" },
-  };
-  try {
-    await engine.call("create a network", (docker) => docker.createNetwork(order), { signal });
-  } catch (thrown) {
-    // A create that was cut off before had made it all the same.
-    if (refusedStatus(thrown) !== 409) throw thrown;
-  }
-  return name;
-}
-
 async function rejoin(
   options: NetworkOptions,
   { name, containerId }: { name: string; containerId: string },
@@ -120,7 +66,7 @@ async function rejoin(
     { signal },
   );
   if (HostConfig.NetworkMode !== name) return;
-  const now = await lookUp(options, name, signal);
+  const now = await lookUpNetwork(options, name, signal);
   const had = NetworkSettings.Networks[name];
   if (now === undefined || had?.NetworkID === now.id) return;
   const o = { signal };
@@ -134,20 +80,6 @@ async function rejoin(
     (docker) => docker.getNetwork(name).connect({ Container }),
     o,
   );
-}
-
-async function lookUp(
-  { engine, instanceId }: NetworkOptions,
-  name: string,
-  signal: AbortSignal,
-): Promise<{ id: string; ours: boolean } | undefined> {
-  const found: unknown = await orMissing(
-    engine.call("inspect a network", (docker) => docker.getNetwork(name).inspect(), { signal }),
-  );
-  const parsed = Network.safeParse(found);
-  if (!parsed.success) return undefined;
-  const { Id: id, Labels: labels } = parsed.data;
-  return { id, ours: labels?.[LABELS.instance] === instanceId };
 }
 
 async function hasContainers({ engine, instanceId }: NetworkOptions, signal: AbortSignal) {

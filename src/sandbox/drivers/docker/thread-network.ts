@@ -1,9 +1,8 @@
-import { z } from "zod";
-import { DecoError } from "../../../protocol/errors.ts";
 import type { SandboxLog } from "../../sandbox-log.ts";
 import { Semaphore } from "../../semaphore.ts";
-import { type Engine, orMissing, refusedStatus } from "./engine.ts";
+import type { Engine } from "./engine.ts";
 import { LABELS, networkOf } from "./names.ts";
+import { ensureOwnNetwork, lookUpNetwork, removeNetwork } from "./own-network.ts";
 
 /** How one sandbox stands on the network of its thread. */
 export interface ThreadPlace {
@@ -33,28 +32,15 @@ interface Options {
   readonly log: SandboxLog;
 }
 
-const Network = z.object({
-  Id: z.string(),
-  Name: z.string(),
-  Labels: z.record(z.string(), z.string()).nullish(),
-});
-type Network = z.infer<typeof Network>;
-
 export function threadNetworks(options: Options): ThreadNetworks {
-  const { engine, instanceId, log } = options;
+  const { instanceId, log } = options;
   // One at a time: what makes a network must not meet what removes it.
   const gate = new Semaphore(1);
   const nameOf = (key: string) => `${networkOf(instanceId)}-t-${key}`;
   const removeUnused = async (keys: readonly string[], signal: AbortSignal) => {
     const used = await usedKeys(options, signal);
     const unused = keys.filter((key) => !used.has(key));
-    await Promise.all(
-      unused.map((key) =>
-        orMissing(
-          engine.call("remove a network", (d) => d.getNetwork(nameOf(key)).remove(), { signal }),
-        ),
-      ),
-    );
+    await Promise.all(unused.map((key) => removeNetwork(options, nameOf(key), signal)));
   };
   const quietly = async (work: Promise<void>) => {
     await work.catch((thrown: unknown) => {
@@ -80,44 +66,30 @@ export function threadNetworks(options: Options): ThreadNetworks {
   };
 }
 
-async function ensureNetwork(
-  { engine, instanceId }: Options,
+function ensureNetwork(
+  options: Options,
   { name, key }: { name: string; key: string },
   signal: AbortSignal,
 ): Promise<string> {
-  const found = await lookUp(engine, name, signal);
-  if (found?.Labels?.[LABELS.instance] === instanceId) return name;
-  if (found !== undefined) {
-    throw new DecoError("sandbox_failed", `a network that is not ours is called ${name}`, {
-      fix: `Remove it: docker network rm ${name}`,
-    });
-  }
   const order = {
     Name: name,
-    CheckDuplicate: true,
-    Driver: "bridge",
     // No route out of it, and no address of this machine on it.
     Internal: true,
     Options: { "com.docker.network.bridge.inhibit_ipv4": "true" },
-    Labels: { [LABELS.instance]: instanceId, [LABELS.network]: key },
+    Labels: { [LABELS.network]: key },
   };
-  try {
-    await engine.call("create a network", (docker) => docker.createNetwork(order), { signal });
-  } catch (thrown) {
-    // A create that was cut off before had made it all the same.
-    if (refusedStatus(thrown) !== 409) throw thrown;
-  }
-  return name;
+  return ensureOwnNetwork(options, order, signal);
 }
 
 /** An endpoint on a network that is gone is left first: the engine would not start the container. */
 async function join(
-  { engine }: Options,
+  options: Options,
   o: { containerId: string; name: string; names: readonly string[] },
   signal: AbortSignal,
 ): Promise<void> {
   const { containerId: Container, name, names } = o;
-  const now = await lookUp(engine, name, signal);
+  const { engine } = options;
+  const now = await lookUpNetwork(options, name, signal);
   const { NetworkSettings } = await engine.call(
     "inspect a container",
     (docker, abortSignal) => docker.getContainer(Container).inspect({ abortSignal }),
@@ -125,24 +97,13 @@ async function join(
   );
   const had = NetworkSettings.Networks[name];
   // One that never started names no network yet.
-  if (had !== undefined && (had.NetworkID === "" || had.NetworkID === now?.Id)) return;
+  if (had !== undefined && (had.NetworkID === "" || had.NetworkID === now?.id)) return;
   const leave = { Container, Force: true };
   const enter = { Container, EndpointConfig: { Aliases: [...names] } };
   if (had !== undefined) {
     await engine.call("leave a network", (d) => d.getNetwork(name).disconnect(leave), { signal });
   }
   await engine.call("join a network", (d) => d.getNetwork(name).connect(enter), { signal });
-}
-
-async function lookUp(
-  engine: Engine,
-  name: string,
-  signal: AbortSignal,
-): Promise<Network | undefined> {
-  const found: unknown = await orMissing(
-    engine.call("inspect a network", (docker) => docker.getNetwork(name).inspect(), { signal }),
-  );
-  return Network.safeParse(found).data;
 }
 
 /** Keys of the threads' networks that are there. */
