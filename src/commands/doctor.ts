@@ -4,6 +4,7 @@ import { type Check, type CheckStatus, type Finding, fail, type Patient } from "
 import { linkChecks } from "./doctor/link.ts";
 import { machineChecks } from "./doctor/machine.ts";
 import { ownerFileChecks } from "./doctor/owner-files.ts";
+import { preflightChecks } from "./doctor/preflight.ts";
 import { sandboxChecks } from "./doctor/sandboxes.ts";
 import { knownHub } from "./home.ts";
 import type { Output } from "./output.ts";
@@ -26,7 +27,13 @@ export function doctor(flags: { readonly hub?: string }): Command {
       snapshot: await askStatus(context).catch(() => ({ state: "does not answer" })),
       signal: context.signal,
     };
-    const table = [...machineChecks, ...linkChecks, ...sandboxChecks, ...ownerFileChecks];
+    const table = [
+      ...machineChecks,
+      ...linkChecks,
+      ...sandboxChecks,
+      ...ownerFileChecks,
+      ...preflightChecks,
+    ];
     const checks = await Promise.all(table.map((check) => examine(check, patient)));
     const good = checks.every(({ status }) => status !== "fail");
     out.result({ ok: good, checks }, () => checks.map((check) => line(out, check)).join("\n"));

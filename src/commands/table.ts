@@ -178,25 +178,27 @@ function addSandbox(program: Command, run: Runner): void {
 }
 
 function addSandboxTools(sandbox: Command, run: Runner): void {
-  const load = () => import("./sandbox-tools.ts");
   sandbox
     .command("inspect <handle>")
     .description("all that is known of a sandbox")
     .addOption(json())
-    .action(async (handle: string, options) => run(options, (await load()).inspect(handle)));
+    .action(async (handle: string, options) =>
+      run(options, (await sandboxTools()).inspect(handle)),
+    );
   sandbox
     .command("logs <handle>")
     .description("the last lines of what runs the harness in it")
     .addOption(integer("--lines <n>", "how many (200)", 1, 10_000))
     .addOption(json())
-    .action(async (handle: string, options) => run(options, (await load()).logs(handle, options)));
+    .action(async (handle: string, options) =>
+      run(options, (await sandboxTools()).logs(handle, options)),
+    );
   sandbox
     .command("exec <handle> <command...>")
     .description("run a program in it, after --; leave with its exit code")
     .addOption(json())
-    .passThroughOptions()
     .action(async (handle: string, command: string[], options) =>
-      run(options, (await load()).exec(handle, command)),
+      run(options, (await sandboxTools()).exec(handle, command)),
     );
   sandbox
     .command("prune")
@@ -204,7 +206,7 @@ function addSandboxTools(sandbox: Command, run: Runner): void {
     .option("--execute", "remove it")
     .option("--force", "with --execute: even if that is more than half of all")
     .addOption(json())
-    .action(async (options) => run(options, (await load()).prune(options)));
+    .action(async (options) => run(options, (await sandboxTools()).prune(options)));
 }
 
 function addImage(program: Command, run: Runner): void {
@@ -274,6 +276,7 @@ function addHealth(program: Command, run: Runner): void {
     .action(async (options) => run(options, (await import("./smoke.ts")).smoke(options)));
 }
 
+const sandboxTools = () => import("./sandbox-tools.ts");
 const json = () => new Option("--json", "print JSON on stdout");
 const hubUrl = () => new Option("--hub <url>", "address of the hub (DECO_HUB)");
 const provider = (flags: string, text: string) => new Option(flags, text).choices(PROVIDERS);

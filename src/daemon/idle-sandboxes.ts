@@ -1,5 +1,6 @@
 import type { SandboxInfo, SandboxProvider } from "../sandbox/provider.ts";
 import { isThreadless } from "./close-sandboxes.ts";
+import { idleSince } from "./idle-times.ts";
 import type { ReconcileOptions } from "./reconcile.ts";
 
 /** Sandboxes that no run uses and no thread comes back to. */
@@ -27,40 +28,25 @@ const KEEP = 4;
 export function createIdleSandboxes(options: ReconcileOptions): IdleSandboxes {
   const { busy, remove, log, keep = KEEP, now = Date.now, times } = options;
   const idleMs = (options.idleMinutes ?? IDLE_MINUTES) * 60_000;
-  /** When each was first seen idle, by provider and id: one that is made anew begins anew. */
-  const seen = new Map<string, number>();
+  /** By provider and id: one that is made anew begins anew. */
+  const seen = idleSince({ times, now });
   let removed = 0;
-  let saved = "";
-  const known = times?.load().then((before) => {
-    // A clock that was set back must not make one stay for ever.
-    for (const [key, since] of before) seen.set(key, Math.min(since, now()));
-  });
-  const save = async () => {
-    const text = JSON.stringify([...seen]);
-    if (text === saved) return;
-    await times?.save(seen);
-    saved = text;
-  };
 
   const look = async (provider: SandboxProvider, signal: AbortSignal) => {
-    await known;
+    await seen.loaded();
     const found = await provider.list(signal);
     const idle: Idle[] = [];
     for (const info of found) {
       if (info.status === "unknown") continue;
       const key = keyOf(provider, info);
       if (!isThreadless(info.handle) || busy(info.handle)) {
-        seen.delete(key);
+        seen.forget(key);
         continue;
       }
-      const since = seen.get(key) ?? now();
-      seen.set(key, since);
-      idle.push({ provider, info, since });
+      idle.push({ provider, info, since: seen.since(key) });
     }
     const there = new Set(found.map((info) => keyOf(provider, info)));
-    for (const key of seen.keys()) {
-      if (key.startsWith(`${provider.name}/`) && !there.has(key)) seen.delete(key);
-    }
+    seen.keep((key) => !key.startsWith(`${provider.name}/`) || there.has(key));
     return { found, idle };
   };
   const discard = async ({ provider, info }: Idle, signal: AbortSignal) => {
@@ -68,7 +54,7 @@ export function createIdleSandboxes(options: ReconcileOptions): IdleSandboxes {
     // Its run may have come while the engine was asked.
     if (busy(handle)) return;
     await remove(provider, handle, signal);
-    seen.delete(keyOf(provider, info));
+    seen.forget(keyOf(provider, info));
     removed += 1;
     log.info({ handle, provider: provider.name, status, createdAt }, "nobody needs it: removed");
   };
@@ -80,7 +66,7 @@ export function createIdleSandboxes(options: ReconcileOptions): IdleSandboxes {
         const limit = one.info.status === "stopped" ? Math.min(STOPPED_MS, idleMs) : idleMs;
         if (now() - one.since >= limit) await discard(one, signal);
       }
-      await save();
+      await seen.save();
       return found;
     },
     trim: async (signal) => {

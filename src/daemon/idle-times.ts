@@ -29,3 +29,45 @@ export function idleTimesFile(path: string, log: Log): IdleTimes {
     },
   };
 }
+
+interface IdleSince {
+  /** Resolves when what a daemon before knew is here. */
+  loaded(): Promise<void>;
+  /** When it was first seen idle: now, where it was not yet. */
+  since(key: string): number;
+  forget(key: string): void;
+  keep(stays: (key: string) => boolean): void;
+  /** Written where it has changed. */
+  save(): Promise<void>;
+}
+
+/** Since when each is idle, in memory and on disk. */
+export function idleSince(o: { times: IdleTimes | undefined; now: () => number }): IdleSince {
+  const { times, now } = o;
+  const seen = new Map<string, number>();
+  let saved = "";
+  const load = async () => {
+    if (times === undefined) return;
+    // A clock that was set back must not make one stay for ever.
+    for (const [key, since] of await times.load()) seen.set(key, Math.min(since, now()));
+  };
+  const loading = load();
+  return {
+    loaded: () => loading,
+    since: (key) => {
+      const since = seen.get(key) ?? now();
+      seen.set(key, since);
+      return since;
+    },
+    forget: (key) => void seen.delete(key),
+    keep: (stays) => {
+      for (const key of seen.keys()) if (!stays(key)) seen.delete(key);
+    },
+    save: async () => {
+      const text = JSON.stringify([...seen]);
+      if (text === saved) return;
+      await times?.save(seen);
+      saved = text;
+    },
+  };
+}

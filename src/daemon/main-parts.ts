@@ -73,20 +73,8 @@ export async function buildParts(options: DaemonPartsOptions): Promise<DaemonPar
     log,
   });
   const sandboxes = sandboxesOf({ providers, executor, offer, rules });
-  const held = {
-    providers: () => [...providers.values()].filter(({ name }) => offer.mayHold(name)),
-    busy: (handle: string) => executor.isBusy(handle),
-    remove: (provider: SandboxProvider, handle: string, signal: AbortSignal) =>
-      executor.sandboxes.remove(provider, handle, signal),
-  };
-  const reconcile: Reconcile = createReconcile({
-    ...held,
-    keep: config.keepSandboxes,
-    idleMinutes: config.idleMinutes,
-    times: idleTimesFile(paths.idleFile, log),
-    failLost: (signal) => executor.failLost(signal),
-    log,
-  });
+  const held = heldOf({ providers, executor, offer });
+  const reconcile: Reconcile = createReconcile({ ...held, ...idleSettings(config, log), log });
   const app = controlApp({
     status,
     log,
@@ -113,6 +101,26 @@ export async function buildParts(options: DaemonPartsOptions): Promise<DaemonPar
   };
 }
 
+/** Sandboxes that are there, by whom, and how they are looked at and removed. */
+function heldOf(o: {
+  providers: ReturnType<typeof createProviders>;
+  executor: Executor;
+  offer: Offer;
+}) {
+  const { providers, executor, offer } = o;
+  return {
+    providers: () => [...providers.values()].filter(({ name }) => offer.mayHold(name)),
+    busy: (handle: string) => executor.isBusy(handle),
+    remove: (provider: SandboxProvider, handle: string, signal: AbortSignal) =>
+      executor.sandboxes.remove(provider, handle, signal),
+    failLost: (signal: AbortSignal) => executor.failLost(signal),
+  };
+}
+
+function idleSettings({ keepSandboxes, idleMinutes, paths }: Config, log: Log) {
+  return { keep: keepSandboxes, idleMinutes, times: idleTimesFile(paths.idleFile, log) };
+}
+
 function providersOf(config: Config, instanceId: string, log: Log) {
   return createProviders({
     instanceId,
@@ -121,7 +129,8 @@ function providersOf(config: Config, instanceId: string, log: Log) {
     log,
     allowUnconfined: config.allowUnconfined,
     pausePool: config.pausePool,
-    ...(config.dockerHost === undefined ? {} : { dockerHost: config.dockerHost }),
+    dockerHost: config.dockerHost,
+    dockerEnv: config.dockerEnv,
   });
 }
 

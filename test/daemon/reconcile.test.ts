@@ -1,6 +1,14 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { idleTimesFile } from "../../src/daemon/idle-times.ts";
 import { silentLog } from "../../src/daemon/log.ts";
-import { createReconcile, type Reconcile } from "../../src/daemon/reconcile.ts";
+import {
+  createReconcile,
+  type Reconcile,
+  type ReconcileOptions,
+} from "../../src/daemon/reconcile.ts";
 import { MemoryProvider } from "../support/memory-provider.ts";
 import { ExecutorHome } from "./executor-home.ts";
 
@@ -22,7 +30,11 @@ beforeEach(() => {
 });
 afterEach(() => home[Symbol.asyncDispose]());
 
-function reconcileOf({ provider, executor }: ExecutorHome, keep?: number): Reconcile {
+function reconcileOf(
+  { provider, executor }: ExecutorHome,
+  keep?: number,
+  more: Partial<ReconcileOptions> = {},
+): Reconcile {
   return createReconcile({
     ...(keep === undefined ? {} : { keep }),
     providers: () => [provider],
@@ -31,6 +43,7 @@ function reconcileOf({ provider, executor }: ExecutorHome, keep?: number): Recon
     failLost: (within) => executor.failLost(within),
     log: silentLog,
     now: () => clock,
+    ...more,
   });
 }
 
@@ -56,6 +69,45 @@ test("a run's own sandbox that nobody uses goes after 15 minutes, a thread's nev
   minutes(1000);
   await reconcile.once(signal);
   expect(reconcile.counts()).toMatchObject({ running: 1, stopped: 0, unknown: 0, removed: 1 });
+});
+
+test("idle minutes are counted over a restart of the daemon, and are a setting", async () => {
+  const dir = await mkdtemp(join(tmpdir(), "deco-idle-"));
+  try {
+    const times = idleTimesFile(join(dir, "idle.json"), silentLog);
+    const daemon = () => reconcileOf(home, undefined, { times, idleMinutes: 30 });
+    await make(RUN);
+    await daemon().once(signal);
+    minutes(29);
+    await daemon().once(signal);
+    expect(handles()).toEqual([RUN]);
+    minutes(1);
+    await daemon().once(signal);
+    expect(handles()).toEqual([]);
+  } finally {
+    await rm(dir, { recursive: true });
+  }
+});
+
+test("idle times of a clock that was set back, or of a broken file, keep nothing for ever", async () => {
+  const dir = await mkdtemp(join(tmpdir(), "deco-idle-"));
+  const path = join(dir, "idle.json");
+  try {
+    const times = idleTimesFile(path, silentLog);
+    await make(RUN);
+    await reconcileOf(home, undefined, { times }).once(signal);
+    minutes(-1000);
+    await reconcileOf(home, undefined, { times }).once(signal);
+    await writeFile(path, "{broken", { mode: 0o600 });
+    const last = reconcileOf(home, undefined, { times });
+    await last.once(signal);
+    expect(handles()).toEqual([RUN]);
+    minutes(15);
+    await last.once(signal);
+    expect(handles()).toEqual([]);
+  } finally {
+    await rm(dir, { recursive: true });
+  }
 });
 
 test("what a crash left half made goes after a minute, never at once: somebody may be making it", async () => {

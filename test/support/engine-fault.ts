@@ -44,11 +44,15 @@ export async function faultyEngine(to = "/var/run/docker.sock"): Promise<FaultyE
       armed = undefined;
       met = true;
     }
-    if (fault?.how === "cut before") return void incoming.socket.destroy();
+    if (fault?.how === "cut before") {
+      incoming.socket.destroy();
+      return;
+    }
     if (fault?.how === "refused") {
       incoming.resume();
       outgoing.writeHead(500, { "content-type": "application/json" });
-      return void outgoing.end(JSON.stringify({ message: "refused by the test" }));
+      outgoing.end(JSON.stringify({ message: "refused by the test" }));
+      return;
     }
     forward(incoming, to, (answer) => {
       if (fault === undefined) {

@@ -39,7 +39,7 @@ export const sandboxChecks: readonly Check[] = [
       if (!docker.available) return skip("no Docker engine");
       const { config, signal } = patient;
       const { tag } = await recipe("harnessd", { cacheDir: config.paths.cache, signal });
-      const engine = dockerEngine(config.dockerHost);
+      const engine = dockerEngine(config);
       if (await imageId(engine, tag, signal)) return ok(tag);
       return warn(
         `${tag} is not built yet`,
@@ -71,15 +71,20 @@ function missing(probe: ProviderProbe, otherWorks: boolean): Finding {
   return otherWorks ? warn(detail, fix) : fail(detail, fix);
 }
 
-async function probeOf({ config, signal }: Patient, name: ProviderName): Promise<ProviderProbe> {
-  const { paths, dockerHost } = config;
+/** What a provider says of itself here, now. */
+export async function probeOf(
+  { config, signal }: Patient,
+  name: ProviderName,
+): Promise<ProviderProbe> {
+  const { paths, dockerHost, dockerEnv } = config;
   const provider = createProviders({
     // It only probes: nothing is made under this name.
     instanceId: "doctor",
     runRoot: paths.runRoot,
     cacheDir: paths.cache,
     log: silentLog,
-    ...(dockerHost === undefined ? {} : { dockerHost }),
+    dockerHost,
+    dockerEnv,
   }).get(name);
   return provider?.probe(signal) ?? { available: false, confined: false, reason: "not built in" };
 }

@@ -68,7 +68,17 @@ export function startSimDaemon(options: DaemonOptions): SimDaemon {
     log: silentLog,
     journal,
     runs: executor,
-    sandboxes: { ensure: none, list: none, inspect: none, remove: none, endpoint: none, files: none },
+    sandboxes: {
+      ensure: none,
+      list: none,
+      inspect: none,
+      remove: none,
+      endpoint: none,
+      files: none,
+      logs: none,
+      exec: none,
+    },
+    prune: { look: none, execute: none },
   });
   const signedApp = signed({ app, session: () => signing, now: () => clock.now() });
   executor.resumeAll();

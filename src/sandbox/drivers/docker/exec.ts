@@ -25,7 +25,8 @@ export async function* execIn(o: ExecOptions): AsyncGenerator<ExecChunk> {
   signal.addEventListener("abort", onAbort, { once: true });
   let ended = false;
   try {
-    for await (const chunk of output) yield chunk as ExecChunk;
+    const chunks: AsyncIterable<ExecChunk> = output;
+    yield* chunks;
     ended = true;
   } finally {
     signal.removeEventListener("abort", onAbort);
@@ -61,15 +62,13 @@ async function begin({ engine, containerId, command, signal }: ExecOptions) {
 /** Both streams as chunks, in the engine's order. */
 function readable(docker: Dockerode, stream: NodeJS.ReadWriteStream): PassThrough {
   const output = new PassThrough({ objectMode: true });
+  output.on("drain", () => stream.resume());
   const sink = (name: "stdout" | "stderr") => {
     const decoder = new TextDecoder();
     const side = new PassThrough();
     side.on("data", (bytes: Buffer) => {
       const content = decoder.decode(bytes, { stream: true });
-      if (content !== "" && !output.write({ stream: name, content })) {
-        stream.pause();
-        output.once("drain", () => stream.resume());
-      }
+      if (content !== "" && !output.write({ stream: name, content })) stream.pause();
     });
     return side;
   };

@@ -52,7 +52,8 @@ export async function checkEngineDisk(
   });
 }
 
-async function checkRunRoot(runRoot: string): Promise<void> {
+/** Run directories hold a token and two sockets each. */
+export async function checkRunRoot(runRoot: string): Promise<void> {
   const free = await freeMib(runRoot);
   if (free === undefined || free >= NEEDED_MIB.runRoot) return;
   const detail = `${runRoot} has ${free} MiB free, a sandbox needs ${NEEDED_MIB.runRoot}`;
