@@ -12,6 +12,7 @@ import { enterWorld } from "./current.ts";
 import { Disk } from "./disk.ts";
 import type { Mutation } from "./mutations.ts";
 import { drawScenario, type Scenario } from "./scenario.ts";
+import { noted } from "./script-of-run.ts";
 import { type Program, World } from "./world.ts";
 
 export const USER = "sim@example.com";
@@ -191,7 +192,7 @@ export class Simulation {
   /** Looks at each ack that the journal takes. */
   #watched(journal: Journal): Journal {
     return {
-      ...journal,
+      ...noted(this, journal),
       ack: (runId, ack) => {
         journal.ack(runId, ack);
         this.#ackTaken(runId, ack.seq);
@@ -203,10 +204,8 @@ export class Simulation {
     const { world, fixture, restoredAt } = this;
     // An ack of the hub's former life may still have been under way.
     if (restoredAt !== undefined && world.now - restoredAt < 20_000) return;
-    const row = fixture.hubDisk.get(
-      "SELECT max(link_seq) AS stored FROM events WHERE run_id = ?",
-      runId,
-    );
+    const sql = "SELECT max(link_seq) AS stored FROM events WHERE run_id = ?";
+    const row = fixture.hubDisk.get(sql, runId);
     const stored = Number(row?.["stored"] ?? 0);
     if (this.laptops.length > 1 && this.#isSettled(runId)) return;
     if (stored < seq) this.violate(`${runId}: acked up to ${seq}, the hub holds ${stored}`);
