@@ -5,6 +5,7 @@ import { readSse } from "../net/sse-read.ts";
 import { DecoError } from "../protocol/errors.ts";
 import { RunEvent, terminalStatus } from "../protocol/run-events.ts";
 import type { SseFrame } from "../protocol/sse.ts";
+import { TAR_TYPE } from "../protocol/tar-rules.ts";
 import { isRecord } from "./record.ts";
 
 /** An HTTP API of ours: the hub by URL and Bearer token, or the daemon by its unix socket. */
@@ -134,7 +135,7 @@ async function send(target: ApiTarget, call: ApiCall): Promise<HttpAnswer> {
   const headers: Record<string, string> = { accept: "application/json", ...call.headers };
   if (target.token !== undefined) headers["authorization"] = `Bearer ${target.token}`;
   if (call.body !== undefined) headers["content-type"] = "application/json";
-  if (call.tar !== undefined) headers["content-type"] = "application/x-tar";
+  if (call.tar !== undefined) headers["content-type"] = TAR_TYPE;
   return httpRequest({
     method: call.method ?? "GET",
     headers,

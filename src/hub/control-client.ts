@@ -4,6 +4,7 @@ import { readAll } from "../net/web-stream.ts";
 import { DecoError } from "../protocol/errors.ts";
 import { checkResponse, signRequest } from "../protocol/signature.ts";
 import type { SseFrame } from "../protocol/sse.ts";
+import { TAR_TYPE } from "../protocol/tar-rules.ts";
 import { deadline } from "./deadline.ts";
 
 /** An answer whose body is still on its way. */
@@ -143,7 +144,7 @@ function encoded(content: string | ReadableStream<Uint8Array> | undefined) {
     return {
       body: content,
       toSign: "stream",
-      type: { "content-type": "application/x-tar" },
+      type: { "content-type": TAR_TYPE },
     } as const;
   }
   const body = new TextEncoder().encode(content);

@@ -11,6 +11,15 @@ export interface TarLimits {
 /** What an upload may hold: 10,000 files with their folders, 200 MiB, and room to spare. */
 export const ARCHIVE_LIMITS: TarLimits = { entries: 50_000, bytes: 1024 * 1024 * 1024 };
 
+/** The media type of a tar without compression, as we send it. */
+export const TAR_TYPE = "application/x-tar";
+
+/** Whether a body of this content type may be a tar; a sender that names none is believed. */
+export function mayBeTar(contentType: string | undefined): boolean {
+  const type = (contentType ?? "").split(";", 1)[0]?.trim().toLowerCase() ?? "";
+  return ["", TAR_TYPE, "application/tar", "application/octet-stream"].includes(type);
+}
+
 /** What has been taken so far. */
 export interface TarTotals {
   readonly files: number;

@@ -1,13 +1,12 @@
 import { type Context, Hono } from "hono";
 import { DecoError } from "../../protocol/errors.ts";
 import { globMatcher } from "../../protocol/glob.ts";
-import { safePath } from "../../protocol/tar-rules.ts";
+import { mayBeTar, safePath, TAR_TYPE } from "../../protocol/tar-rules.ts";
 import { onlyFile } from "../../sandbox/workspace/repack.ts";
 import type { Sandboxes } from "../sandboxes.ts";
 import type { ControlEnv } from "./control-env.ts";
 import { parseHandle } from "./parse-handle.ts";
 
-export const TAR_TYPE = "application/x-tar";
 const MAX_GLOBS = 32;
 const NAME = /^[A-Za-z0-9._-]{1,255}$/;
 
@@ -20,7 +19,7 @@ export function sandboxFileRoutes({ sandboxes }: { readonly sandboxes: Sandboxes
       const { handle, signal } = common(c);
       const name = archiveName(c);
       const { body } = c.req.raw;
-      if (body === null || !isTar(c)) {
+      if (body === null || !mayBeTar(c.req.header("content-type"))) {
         throw new DecoError("unsupported_media_type", "an archive is a tar without compression", {
           fix: `Send content-type: ${TAR_TYPE}.`,
         });
@@ -59,10 +58,6 @@ export function sandboxFileRoutes({ sandboxes }: { readonly sandboxes: Sandboxes
 
 function common(c: Ctx) {
   return { handle: parseHandle(c.req.param("handle") ?? ""), signal: c.req.raw.signal };
-}
-
-function isTar(c: Ctx): boolean {
-  return /^application\/x-tar\s*(;|$)/i.test(c.req.header("content-type") ?? "");
 }
 
 function archiveName(c: Ctx): string | undefined {

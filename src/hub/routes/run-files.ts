@@ -1,11 +1,11 @@
 import { z } from "zod";
 import { DecoError } from "../../protocol/errors.ts";
+import { mayBeTar, TAR_TYPE } from "../../protocol/tar-rules.ts";
 import type { RouteAnswer } from "../control-client.ts";
 import type { HubContext } from "../hub-context.ts";
 import { noBody, type Route, type RouteInput, route } from "../route.ts";
 import { runOf } from "./runs.ts";
 
-const TAR_TYPE = "application/x-tar";
 const Unpacked = z.object({ files: z.int(), bytes: z.int() });
 const ERRORS = [
   "run_not_found",
@@ -43,10 +43,7 @@ function uploadRoute(hub: HubContext): Route {
     async (input) => {
       const { c } = input;
       const { body, signal } = c.req.raw;
-      if (
-        body === null ||
-        !/^application\/x-tar\s*(;|$)/i.test(c.req.header("content-type") ?? "")
-      ) {
+      if (body === null || !mayBeTar(c.req.header("content-type"))) {
         throw new DecoError("unsupported_media_type", "this route takes a tar", {
           fix: `Send content-type: ${TAR_TYPE}.`,
         });

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { DecoError, type ErrorCode } from "../../protocol/errors.ts";
 import { TarReader } from "../../protocol/tar-read.ts";
-import { type TarTotals, tarRules } from "../../protocol/tar-rules.ts";
+import { TAR_TYPE, type TarTotals, tarRules } from "../../protocol/tar-rules.ts";
 import { harnessRequest } from "../harness-request.ts";
 import type { HarnessEndpoint } from "../provider.ts";
 import type { RunDir } from "../run-dir.ts";
@@ -40,7 +40,7 @@ export async function putArchive(
       {
         method: "PUT",
         path: `/v1/archive${keep ? "?keep=1" : ""}`,
-        headers: new Headers({ "content-type": "application/x-tar" }),
+        headers: new Headers({ "content-type": TAR_TYPE }),
         body: checked.stream,
         deadlineMs: 0,
       },
