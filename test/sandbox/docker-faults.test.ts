@@ -2,9 +2,7 @@ import { afterAll, afterEach, beforeEach, describe, expect, test } from "bun:tes
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Readable } from "node:stream";
 import Docker from "dockerode";
-import { pack } from "tar-stream";
 import { DecoError } from "../../src/protocol/errors.ts";
 import { ensureImage } from "../../src/sandbox/drivers/docker/build-image.ts";
 import type { DockerProviderOptions } from "../../src/sandbox/drivers/docker/docker-options.ts";
@@ -15,6 +13,7 @@ import type { EnsureContext, SandboxProvider } from "../../src/sandbox/provider.
 import { CACHE_DIR, quietLog, runInside, skipped } from "../suites/sandbox-provider-suite.ts";
 import { dockerObjects } from "../support/docker-objects.ts";
 import { engineDoor } from "../support/engine-door.ts";
+import { imageThat as makeImageThat } from "../support/image-that.ts";
 
 const signal = AbortSignal.timeout(200_000);
 const docker = new Docker({ socketPath: "/var/run/docker.sock", host: "" });
@@ -82,15 +81,7 @@ describe.skipIf(!engineAnswers)("docker provider", () => {
 
   /** An image of ours that does something else than to start harnessd. */
   const imageThat = async (name: string, command: string) => {
-    const engine = dockerEngine(undefined);
-    const base = await ensureImage("harnessd", { engine, cacheDir: CACHE_DIR, signal });
-    const tag = `deco-link-test/${name}:${process.pid}`;
-    const tar = pack();
-    const lines = [`FROM ${base.tag}`, `ENTRYPOINT ${JSON.stringify(["sh", "-c", command])}`];
-    tar.entry({ name: "Dockerfile" }, lines.join("\n"));
-    tar.finalize();
-    const output = await docker.buildImage(Readable.from(tar), { t: tag, forcerm: true });
-    await new Promise((resolve) => docker.modem.followProgress(output, resolve));
+    const tag = await makeImageThat(docker, name, command, signal);
     images.push(tag);
     return tag;
   };
@@ -152,7 +143,7 @@ describe.skipIf(!engineAnswers)("docker provider", () => {
       (thrown: unknown) => DecoError.from(thrown),
     );
     expect(error).toMatchObject({ code: "image_missing" });
-    expect(error?.fix).toContain("docker pull nowhere.invalid/x:1");
+    expect(error?.fix).toMatch(/docker pull --platform linux\/(amd64|arm64) nowhere\.invalid\/x:1/);
     expect(await left()).toEqual([]);
   });
 
