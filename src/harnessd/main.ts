@@ -30,7 +30,7 @@ async function main(config: HarnessdConfig): Promise<void> {
   });
   const { address, socketPath, socketUid } = config;
   const server = await startServer({
-    app: createApp({ runs, adapters, authorize }),
+    app: createApp({ runs, adapters, authorize, workspace: config.workspace }),
     authorize,
     ...(address ? { address } : {}),
     ...(socketPath === undefined ? {} : { socketPath }),
