@@ -35,6 +35,9 @@ async function folder(name: string): Promise<string> {
   return dir;
 }
 
+/** A program of this machine, not of a package. */
+const system = (program: string, ...args: string[]) => execFileSync(program, args);
+
 const inside = (provider: SandboxProvider, handle: string, script: string) =>
   runInside(provider, handle, script, signal);
 
@@ -74,7 +77,7 @@ describe.skipIf(!lab.available)("a folder of the laptop", () => {
     if (process.getuid?.() !== 0) return expect(process.getuid?.()).toBeGreaterThan(0);
     const dir = await folder("under");
     await mkdir(join(dir, "disk"));
-    execFileSync("mount", ["-t", "tmpfs", "tmpfs", join(dir, "disk")]);
+    system("mount", "-t", "tmpfs", "tmpfs", join(dir, "disk"));
     try {
       await writeFile(join(dir, "disk", "secret"), "x");
       const provider = make();
@@ -82,7 +85,7 @@ describe.skipIf(!lab.available)("a folder of the laptop", () => {
       expect((await inside(provider, "under", "ls disk | wc -l")).output).toBe("0\n");
       await provider.remove("under", signal);
     } finally {
-      execFileSync("umount", [join(dir, "disk")]);
+      system("umount", join(dir, "disk"));
     }
   }, 60_000);
 
