@@ -128,6 +128,37 @@ describe("harnessd unpacks", () => {
     await new Promise((resolve) => other.close(resolve));
   });
 
+  test("a receiver that does not read holds the sender back, and an abort ends both", async () => {
+    const deaf = createServer(() => undefined);
+    await new Promise<void>((resolve) => deaf.listen(0, "127.0.0.1", resolve));
+    const address = deaf.address();
+    const port = typeof address === "object" ? address?.port : 0;
+    const sent = { bytes: 0, cancelled: false };
+    const header = member("big", { size: 1024 * 1024 * 1024 - 512 });
+    const body = new ReadableStream<Uint8Array>({
+      start: (c) => c.enqueue(header),
+      pull: (c) => {
+        c.enqueue(new Uint8Array(256 * 1024));
+        sent.bytes += 256 * 1024;
+      },
+      cancel: () => {
+        sent.cancelled = true;
+      },
+    });
+    const stop = new AbortController();
+    const to = { url: `http://127.0.0.1:${port}`, token: TOKEN };
+    const upload = putArchive(to, { body }, stop.signal).catch((thrown: unknown) => thrown);
+    // Until it has stood still.
+    for (let before = -1; before !== sent.bytes; await Bun.sleep(300)) before = sent.bytes;
+    expect(sent.bytes).toBeGreaterThan(0);
+    expect(sent.bytes).toBeLessThan(32 * 1024 * 1024);
+    stop.abort(new Error("no longer wanted"));
+    expect(await upload).toMatchObject({ message: "no longer wanted" });
+    while (!sent.cancelled) await Bun.sleep(10);
+    deaf.closeAllConnections();
+    await new Promise((resolve) => deaf.close(resolve));
+  }, 30_000);
+
   test("thousands of files, packed and unpacked without a copy, are the same", async () => {
     await using harnessd = await startHarnessd();
     const from = await mkdtemp(join(tmpdir(), "deco-pack-"));
