@@ -1,7 +1,7 @@
+import { unpack } from "../harnessd/unpack.ts";
 import { DecoError } from "../protocol/errors.ts";
 import type { RunEvent } from "../protocol/run-events.ts";
 import type { TarEntry } from "../protocol/tar-read.ts";
-import { unpack } from "../harnessd/unpack.ts";
 import type { CommandContext } from "./command.ts";
 import { type ApiTarget, callApi, callBytes } from "./hub-client.ts";
 import { asRecord, textOf } from "./record.ts";
