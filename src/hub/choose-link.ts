@@ -16,8 +16,12 @@ export interface ChooseLinkOptions {
   readonly preferred: ReadonlySet<string>;
 }
 
+/** So many runs may wait for a link that is suspended. */
+const MOST_QUEUED = 100;
+
 /**
  * The link that shall run this: the user's, there, able, not full, and the least loaded of those.
+ * When none is online, a suspended one: the run waits in the hub until it is back.
  *
  * @throws DecoError link_not_found, link_offline, capability_missing (`activeCapabilities`),
  *   isolation_unavailable (a daemon that does not know a field is not sent it), link_busy
@@ -32,11 +36,8 @@ export function chooseLink(o: ChooseLinkOptions): LinkRow {
   const online = asked.filter(
     (link) => o.presence.status(link) === "online" && link.state !== "draining",
   );
-  if (online.length === 0) throw offline(asked);
-  const needs = needed(o.body);
-  const offering = online.filter((link) => needs.every((name) => offers(link, name)));
-  if (offering.length === 0) throw missing(needs, online);
-  const able = knowing(offering, o.body);
+  if (online.length === 0) return queueAt(asked, o);
+  const able = capable(online, o.body);
   const reachable = able.filter((link) => o.reach.get(link.linkId) !== undefined);
   if (reachable.length === 0) {
     throw new DecoError("link_offline", "the link is there, but has no tunnel at the moment");
@@ -44,6 +45,28 @@ export function chooseLink(o: ChooseLinkOptions): LinkRow {
   const free = reachable.filter((link) => activeRuns(o.store, link) < maxRuns(link));
   if (free.length === 0) throw new DecoError("link_busy", "every link that could run this is full");
   return best(free, o);
+}
+
+/** A lid that was closed over a run opens again: what is asked for meanwhile need not be lost. */
+function queueAt(asked: readonly LinkRow[], o: ChooseLinkOptions): LinkRow {
+  const suspended = asked.filter(
+    (link) => o.presence.status(link) === "suspended" && (link.ended || link.state !== "draining"),
+  );
+  if (suspended.length === 0) throw offline(asked);
+  const waiting = capable(suspended, o.body);
+  const free = waiting.filter((link) => o.store.runs.active(link.linkId) < MOST_QUEUED);
+  if (free.length === 0) {
+    throw new DecoError("link_busy", `${MOST_QUEUED} runs wait for a suspended link already`);
+  }
+  return best(free, o);
+}
+
+/** Those that offer what is needed, by what they told last. */
+function capable(links: readonly LinkRow[], body: CreateRun): LinkRow[] {
+  const needs = needed(body);
+  const offering = links.filter((link) => needs.every((name) => offers(link, name)));
+  if (offering.length === 0) throw missing(needs, links);
+  return knowing(offering, body);
 }
 
 function best(links: readonly LinkRow[], { store, preferred }: ChooseLinkOptions): LinkRow {
@@ -70,7 +93,7 @@ function knowing(links: readonly LinkRow[], { sandbox = {} }: CreateRun): LinkRo
     needs.every((name) => machine.features.includes(name)),
   );
   if (able.length > 0) return able;
-  const detail = `no link that is online knows ${needs.join(" and ")}`;
+  const detail = `no link that is there knows ${needs.join(" and ")}`;
   throw new DecoError("isolation_unavailable", detail, {
     fix: "Update deco link on the laptop: npm i -g deco-link@latest.",
     extensions: { missingFeatures: needs },
@@ -93,7 +116,7 @@ function missing(needs: readonly string[], links: readonly LinkRow[]): DecoError
   );
   const what = lacking.length > 0 ? lacking.join(" and ") : `${needs.join(" and ")} together`;
   const why = reasons.length > 0 ? ` (${reasons.join("; ")})` : "";
-  return new DecoError("capability_missing", `no link that is online offers ${what}${why}`, {
+  return new DecoError("capability_missing", `no link that is there offers ${what}${why}`, {
     extensions: { missing: lacking, activeCapabilities: [...new Set(active)].toSorted() },
   });
 }

@@ -4,10 +4,10 @@ import { DecoError } from "../protocol/errors.ts";
 import { type CreateRun, type DispatchRun, HARNESSES } from "../protocol/messages.ts";
 import { isEnded, type RunStatus } from "../protocol/run-events.ts";
 import { chooseLink } from "./choose-link.ts";
+import type { ControlClient } from "./control-client.ts";
 import { sleep } from "./deadline.ts";
 import type { HubLog } from "./hub-log.ts";
 import type { Presence } from "./presence.ts";
-import type { ControlClient } from "./control-client.ts";
 import type { Reach } from "./reach.ts";
 import type { RunLog } from "./run-log.ts";
 import { deliverCancel, failRun } from "./run-worker.ts";
@@ -141,6 +141,11 @@ export class Dispatcher {
     const word = this.#waiting.get(run.runId);
     this.workers.start(run.runId, run.linkId);
     if (word === undefined) return;
+    if (this.#options.reach.get(run.linkId) === undefined) {
+      // Queued for a link that is away: its word comes when it is back, to nobody who waits.
+      this.#waiting.delete(run.runId);
+      return;
+    }
     const over = new AbortController();
     try {
       const timeout = this.#options.acceptTimeoutMs ?? ACCEPT_TIMEOUT_MS;

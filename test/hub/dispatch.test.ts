@@ -62,8 +62,6 @@ test("without a link, or with one that is away, draining or without a tunnel, it
   await fixture.reachable(token, daemon.linkId);
   await daemon.beat({ state: "draining" });
   expect(await post(RUN)).toMatchObject(offline);
-  await daemon.beat({ state: "suspended" });
-  expect(await post(RUN)).toMatchObject(offline);
   await daemon.beat();
   now += 31_000;
   expect(await post({ ...RUN, link: daemon.linkId })).toMatchObject(offline);
@@ -72,6 +70,39 @@ test("without a link, or with one that is away, draining or without a tunnel, it
     body: { code: "link_not_found" },
   });
   expect((await call(fixture.url, { path: "/api/runs", token })).body["runs"]).toEqual([]);
+});
+
+test("work for a suspended link is queued: dispatched once when it is back, or cancelled", async () => {
+  let now = Date.now();
+  await using fixture = await HubFixture.start({ now: () => now });
+  const token = await fixture.token();
+  const daemon = await fixture.linked();
+  const post = (body: object) =>
+    call(fixture.url, { method: "POST", path: "/api/runs", token, body });
+  await fixture.dispatch(token);
+  await daemon.cut();
+  now += 31_000;
+  const me = await call(fixture.url, { path: "/api/links/me", token });
+  expect(me.body["status"]).toBe("suspended");
+  const asked = performance.now();
+  const queued = await post(RUN);
+  expect(queued).toMatchObject({ status: 202, body: { status: "queued", linkId: daemon.linkId } });
+  expect(performance.now() - asked).toBeLessThan(2000);
+  expect(await post({ ...RUN, harness: "claude-code" })).toMatchObject({
+    status: 409,
+    body: { code: "capability_missing" },
+  });
+  const cancelled = String((await post(RUN)).body["runId"]);
+  await call(fixture.url, { method: "POST", path: `/api/runs/${cancelled}/cancel`, token });
+  await daemon.register(token);
+  await daemon.dial();
+  await daemon.beat();
+  const runId = String(queued.body["runId"]);
+  await until(() => daemon.dispatched.some((run) => run.runId === runId));
+  daemon.emit(runId, "run.completed", { output: "" });
+  expect((await fixture.events(token, runId)).at(-1)?.type).toBe("run.completed");
+  expect(daemon.dispatched.filter((run) => run.runId === runId)).toHaveLength(1);
+  await until(() => daemon.cancelled.includes(cancelled));
 });
 
 test("what no link offers is capability_missing, with what they do offer", async () => {
