@@ -5,8 +5,9 @@ import { join } from "node:path";
 import { HubFixture, until } from "../support/hub-fixture.ts";
 
 test("a hub restored from a backup repeats no key, even if its clock stands, takes its links back, and says what it lost", async () => {
+  await using cleanup = new AsyncDisposableStack();
   const backup = await mkdtemp(join(tmpdir(), "deco-backup-"));
-  await using copies = { [Symbol.asyncDispose]: () => rm(backup, { recursive: true }) };
+  cleanup.defer(() => rm(backup, { recursive: true }));
   // The hub's clock stands: the epoch comes twice, and is not what keys hang on.
   const now = Date.now();
   await using fixture = await HubFixture.start({ now: () => now });
