@@ -156,8 +156,7 @@ function platformOf(name: string | undefined): Platform | undefined {
 }
 
 async function engineOf({ env }: CommandContext) {
-  const { paths, dockerHost } = settings(env);
-  await makePaths(paths);
-  const engine = dockerEngine(dockerHost);
-  return { engine, cacheDir: paths.cache };
+  const config = settings(env);
+  await makePaths(config.paths);
+  return { engine: dockerEngine(config), cacheDir: config.paths.cache };
 }

@@ -2,7 +2,7 @@ import { type Config, loadConfig, type SettingName } from "../daemon/config.ts";
 
 /**
  * The daemon's settings for a command: flags that were given, environment, config.json, defaults.
- * An absent flag must not hide the environment. Docker's own variable counts behind ours.
+ * An absent flag must not hide the environment.
  *
  * @throws DecoError `usage` naming the flag, variable or file with the wrong value.
  */
@@ -11,7 +11,5 @@ export function settings(
   flags: { readonly [K in SettingName]?: unknown } = {},
 ): Config {
   const named = Object.entries(flags).filter(([, value]) => value !== undefined);
-  const config = loadConfig({ env, flags: Object.fromEntries(named) });
-  const dockerHost = config.dockerHost ?? env["DOCKER_HOST"];
-  return dockerHost ? { ...config, dockerHost } : config;
+  return loadConfig({ env, flags: Object.fromEntries(named) });
 }

@@ -72,7 +72,10 @@ function capability(found: JsonRecord): string {
   const version = textOf(found["version"]);
   const arch = textOf(found["arch"]);
   const words = [name, version, arch && `(${arch})`].filter(Boolean).join(" ");
-  return `${words}${found["confined"] === false ? ", UNCONFINED" : ""}${reason && `: ${reason}`}`;
+  const led = textOf(found["foundBy"]);
+  const where = led && ` at ${textOf(found["address"])}, by ${led}`;
+  const unconfined = found["confined"] === false ? ", UNCONFINED" : "";
+  return `${words}${where}${unconfined}${reason && `: ${reason}`}`;
 }
 
 function list(value: unknown): string[] {

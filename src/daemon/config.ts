@@ -2,6 +2,7 @@ import { readFileSync, statSync } from "node:fs";
 import { z } from "zod";
 import { DecoError } from "../protocol/errors.ts";
 import { PROVIDERS } from "../protocol/messages.ts";
+import { type DockerEnv, ENGINE_VARIABLES } from "../sandbox/drivers/docker/find-engine.ts";
 import { ModelSettings, type ModelUpstreams, modelUpstreams } from "./config-model.ts";
 import { type DaemonPaths, resolvePaths } from "./paths.ts";
 
@@ -95,7 +96,7 @@ export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
   dockerHost: {
     flag: "--docker-host <url>",
     env: "DECO_DOCKER_HOST",
-    help: "address of the Docker engine (default: its usual socket)",
+    help: "address of the Docker engine (default: the one of the docker CLI)",
   },
   logLevel: {
     flag: "--log-level <level>",
@@ -111,6 +112,8 @@ export interface Config extends Settings {
   readonly userToken?: string;
   readonly userTokenFile?: string;
   readonly models: ModelUpstreams;
+  /** Docker's own variables, which count behind `dockerHost`. */
+  readonly dockerEnv: DockerEnv;
 }
 
 export interface LoadConfigOptions {
@@ -138,6 +141,7 @@ export function loadConfig(options: LoadConfigOptions = {}): Config {
     ...(env["DECO_TOKEN"] ? { userToken: env["DECO_TOKEN"] } : {}),
     ...(env["DECO_TOKEN_FILE"] ? { userTokenFile: env["DECO_TOKEN_FILE"] } : {}),
     models: modelUpstreams(parseModel(file["model"], paths), env, paths.configFile),
+    dockerEnv: Object.fromEntries(ENGINE_VARIABLES.map((name) => [name, env[name]])),
   };
 }
 

@@ -14,7 +14,7 @@ export const sandboxChecks: readonly Check[] = [
     fix: "Start Docker, then try again.",
     run: async (patient) => {
       const probe = await probeOf(patient, "docker");
-      if (probe.available) return ok(`${probe.version ?? ""} ${probe.arch ?? ""}`.trim());
+      if (probe.available) return ok(engineWords(probe));
       const other = await probeOf(patient, "process");
       return missing(probe, other.available && other.confined);
     },
@@ -63,6 +63,14 @@ export const sandboxChecks: readonly Check[] = [
     },
   },
 ];
+
+/** Which engine it is, and why this one and no other. */
+function engineWords({ version = "", arch = "", details = {} }: ProviderProbe): string {
+  const { engine, address, foundBy, passedOver } = details;
+  const name = engine === "podman" ? "Podman " : "";
+  const silent = Array.isArray(passedOver) ? `; no answer at ${passedOver.join(", ")}` : "";
+  return `${name}${version} ${arch} at ${String(address)} (${String(foundBy)}${silent})`;
+}
 
 /** Without any provider nothing can run; with the other one this is only worth knowing. */
 function missing(probe: ProviderProbe, otherWorks: boolean): Finding {

@@ -1,15 +1,14 @@
 import type { SandboxLog } from "../../sandbox-log.ts";
+import type { EngineWhere } from "./find-engine.ts";
 import type { ModelTransport } from "./probe.ts";
 
-export interface DockerProviderOptions {
+export interface DockerProviderOptions extends EngineWhere {
   readonly instanceId: string;
   /** Directory of the sandboxes' run directories; short, and mountable into the engine. */
   readonly runRoot: string;
   /** Directory of built binaries and fetched programs. */
   readonly cacheDir: string;
   readonly log: SandboxLog;
-  /** Value of DOCKER_HOST; undefined: the usual sockets. */
-  readonly dockerHost?: string;
   /** How the model proxy is reached; found out by the probe when absent. */
   readonly modelTransport?: ModelTransport;
   /** Pause containers that are kept ready for the next sandboxes; 0. The owner must then close it. */

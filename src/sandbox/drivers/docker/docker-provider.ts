@@ -29,7 +29,7 @@ import { dockerFiles } from "./workspace.ts";
 
 /** Sandboxes as hardened containers of the local Docker engine. */
 export function dockerProvider(options: DockerProviderOptions): SandboxProvider {
-  const engine = dockerEngine(options.dockerHost, options.callTimeoutMs);
+  const engine = dockerEngine(options, options.callTimeoutMs);
   const uid = sandboxUid();
   const works = new SharedWork<SandboxInfo>();
   // More at once bring nothing: two cores start about 4 a second however many wait.

@@ -1,9 +1,7 @@
-import { access, constants } from "node:fs/promises";
-import { homedir } from "node:os";
-import { join } from "node:path";
 import type Dockerode from "dockerode";
 import { DecoError } from "../../../protocol/errors.ts";
 import { untilAbort } from "../../until-abort.ts";
+import { type EngineWhere, type FoundEngine, findEngine, type Machine } from "./find-engine.ts";
 
 /** A connection to one Docker engine; every call has a deadline and typed errors. */
 export interface Engine {
@@ -20,27 +18,37 @@ export interface Engine {
   ): Promise<T>;
   /** Where it is reached, for messages. */
   readonly address: string;
+  /** How it was found; undefined before the first call. */
+  readonly found: FoundEngine | undefined;
 }
 
 const DEADLINE_MS = 20_000;
 
 /**
- * Connects lazily: dockerode is imported, and the socket looked for, at the first call.
- *
- * @param dockerHost value of DOCKER_HOST; undefined: the usual sockets
+ * Connects lazily: dockerode is imported, and the engine looked for, at the first call. One that was
+ * found is kept: another would know nothing of what this one runs.
  */
-export function dockerEngine(dockerHost: string | undefined, callTimeoutMs = DEADLINE_MS): Engine {
+export function dockerEngine(
+  where: EngineWhere = {},
+  callTimeoutMs = DEADLINE_MS,
+  machine?: Machine,
+): Engine {
   let docker: Promise<Dockerode> | undefined;
-  let address = dockerHost ?? "the default sockets";
+  let found: FoundEngine | undefined;
   const connect = async () => {
-    const target = await findTarget(dockerHost);
-    address = target.address;
+    found = await findEngine(where, machine);
+    // A socket that appears later must be found then.
+    if (!found.sure) docker = undefined;
     const { default: Docker } = await import("dockerode");
-    return new Docker(target.options);
+    return new Docker(found.options);
   };
+  const addressOf = () => found?.address ?? where.dockerHost ?? "the default sockets";
   return {
     get address() {
-      return address;
+      return addressOf();
+    },
+    get found() {
+      return found;
     },
     async call(what, work, { signal, deadlineMs = callTimeoutMs }) {
       signal.throwIfAborted();
@@ -49,15 +57,14 @@ export function dockerEngine(dockerHost: string | undefined, callTimeoutMs = DEA
       try {
         docker ??= connect();
         const client = await docker.catch((thrown: unknown) => {
-          // A socket that appears later must be found then.
           docker = undefined;
           throw thrown;
         });
         return await untilAbort(work(client, both), both);
       } catch (thrown) {
         signal.throwIfAborted();
-        if (!deadline.aborted) throw engineError(thrown, what, address);
-        const detail = `${address} did not answer (${what}) within ${deadlineMs} ms`;
+        if (!deadline.aborted) throw engineError(thrown, what, addressOf());
+        const detail = `${addressOf()} did not answer (${what}) within ${deadlineMs} ms`;
         throw new DecoError("docker_unavailable", detail, { cause: thrown });
       }
     },
@@ -109,56 +116,4 @@ function engineError(thrown: unknown, what: string, address: string): DecoError 
       ? { fix: "Add your user to the docker group (`sudo usermod -aG docker $USER`), log in anew." }
       : {}),
   });
-}
-
-interface Target {
-  readonly options: Dockerode.DockerOptions;
-  readonly address: string;
-}
-
-async function findTarget(dockerHost: string | undefined): Promise<Target> {
-  if (dockerHost !== undefined && dockerHost !== "") return parseHost(dockerHost);
-  const home = homedir();
-  const runtime = `/run/user/${process.getuid?.() ?? 0}`;
-  const candidates = [
-    "/var/run/docker.sock",
-    join(home, ".docker/run/docker.sock"),
-    join(home, ".orbstack/run/docker.sock"),
-    join(home, ".colima/default/docker.sock"),
-    join(runtime, "docker.sock"),
-  ];
-  for (const path of candidates) {
-    const usable = await access(path, constants.R_OK | constants.W_OK).then(
-      () => true,
-      () => false,
-    );
-    if (usable) return socketTarget(path);
-  }
-  return socketTarget(
-    process.platform === "win32" ? "//./pipe/docker_engine" : (candidates[0] ?? ""),
-  );
-}
-
-/** An empty host keeps dockerode from taking another one out of the environment. */
-const socketTarget = (path: string): Target => ({
-  options: { socketPath: path, host: "" },
-  address: path,
-});
-
-function parseHost(dockerHost: string): Target {
-  const unix = /^(?:unix|npipe):\/\/(.+)$/.exec(dockerHost)?.[1];
-  if (unix !== undefined) return socketTarget(unix);
-  const url = URL.canParse(dockerHost) ? new URL(dockerHost) : undefined;
-  const local = ["localhost", "127.0.0.1", "[::1]"];
-  if (url === undefined || !/^(tcp|https?):$/.test(url.protocol) || !local.includes(url.hostname)) {
-    throw new DecoError("docker_unavailable", `DOCKER_HOST ${dockerHost} is not on this machine`, {
-      fix: "Sandboxes run on this laptop: unset DOCKER_HOST, or point it to a local engine.",
-    });
-  }
-  const tls = url.protocol === "https:" || url.port === "2376";
-  const host = url.hostname.replace(/^\[|\]$/g, "");
-  return {
-    options: { host, port: url.port || "2375", protocol: tls ? "https" : "http" },
-    address: dockerHost,
-  };
 }

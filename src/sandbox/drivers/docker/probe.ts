@@ -2,6 +2,7 @@ import { arch } from "node:os";
 import { DecoError } from "../../../protocol/errors.ts";
 import type { ProviderProbe } from "../../provider.ts";
 import type { Engine } from "./engine.ts";
+import { type EngineFacts, engineFacts } from "./engine-facts.ts";
 
 const DEADLINE_MS = 5_000;
 const ARCHES: Readonly<Record<string, string>> = {
@@ -20,65 +21,59 @@ export async function probeDocker(engine: Engine, signal: AbortSignal): Promise<
   try {
     await engine.call("ping", (docker) => docker.ping(), o);
     const version = await engine.call("ask its version", (docker) => docker.version(), o);
-    const info = readInfo(await engine.call("ask its state", (docker) => docker.info(), o));
-    const engineArch = ARCHES[version.Arch] ?? version.Arch;
-    const base = { version: version.Version, arch: engineArch, confined: true };
-    const trouble = tooOld(version) ?? troubleOf(info, engineArch);
+    const info: unknown = await engine.call("ask its state", (docker) => docker.info(), o);
+    const facts = engineFacts(version, info);
+    const engineArch = ARCHES[facts.arch] ?? facts.arch;
+    const base = { version: facts.version, arch: engineArch, confined: true };
+    const trouble = tooOld(facts) ?? troubleOf(facts, engineArch) ?? noLimits(facts);
     if (trouble !== undefined) return { ...base, available: false, ...trouble };
-    const modelTransport = transportOf(info);
-    const details = { address: engine.address, modelTransport, os: info.os, rootDir: info.rootDir };
+    const { kind, os, rootDir } = facts;
+    const modelTransport = transportOf(facts);
+    const details = { ...whereOf(engine), engine: kind, modelTransport, os, rootDir };
     return { ...base, available: true, details };
   } catch (thrown) {
     const error = DecoError.from(thrown, "docker_unavailable");
-    return { available: false, confined: true, reason: error.message, fix: error.fix };
+    const { fix, message: reason } = error;
+    return { available: false, confined: true, reason, fix, details: whereOf(engine) };
   }
 }
 
-interface EngineInfo {
-  readonly os: string;
-  readonly osType: string;
-  readonly rootless: boolean;
-  readonly rootDir: string;
-}
-
-function readInfo(info: unknown): EngineInfo {
-  const facts = typeof info === "object" && info !== null ? info : {};
-  const text = (name: string) => {
-    const value: unknown = Reflect.get(facts, name);
-    return typeof value === "string" ? value : "";
-  };
-  const options: unknown = Reflect.get(facts, "SecurityOptions");
-  const names = Array.isArray(options) ? options.map(String) : [];
-  return {
-    os: text("OperatingSystem"),
-    osType: text("OSType"),
-    rootDir: text("DockerRootDir"),
-    rootless: names.some((name) => /name=(rootless|userns)/.test(name)),
-  };
+/** Which engine it is, what led to it, and what was tried before. */
+function whereOf({ address, found }: Engine): Readonly<Record<string, unknown>> {
+  if (found === undefined) return { address };
+  const { why, passedOver } = found;
+  return { address, foundBy: why, ...(passedOver.length === 0 ? {} : { passedOver }) };
 }
 
 /** Sockets cross neither into Docker Desktop's VM nor into another user namespace. */
-function transportOf(info: EngineInfo): ModelTransport {
-  return info.os.includes("Docker Desktop") || info.rootless ? "gateway" : "socket";
+function transportOf({ os, rootless }: EngineFacts): ModelTransport {
+  return os.includes("Docker Desktop") || rootless ? "gateway" : "socket";
 }
 
 /** Version 20.10 of the engine, by what it says of its API: others than Docker count their own way. */
 const OLDEST_API = [1, 41] as const;
 
-function tooOld({ ApiVersion: api, Version: version }: { ApiVersion?: string; Version?: string }) {
-  const [major = 0, minor = 0] = (api ?? "").split(".").map(Number);
+function tooOld({ api, kind, version }: EngineFacts) {
+  const [major = 0, minor = 0] = api.split(".").map(Number);
   if (major > OLDEST_API[0] || (major === OLDEST_API[0] && minor >= OLDEST_API[1]))
     return undefined;
+  const said = `${version} (API ${api || "unknown"})`;
+  if (kind === "podman") {
+    return {
+      reason: `Podman ${said} speaks an API older than 1.41`,
+      fix: "Update Podman to 4.0 or newer, or install Docker 20.10 or newer.",
+    };
+  }
   return {
-    reason: `the engine ${version ?? ""} (API ${api ?? "unknown"}) is older than 20.10`,
+    reason: `the engine ${said} is older than 20.10`,
     fix: "Update Docker to 20.10 or newer: https://docs.docker.com/engine/install/",
   };
 }
 
-function troubleOf(info: EngineInfo, engineArch: string) {
-  if (info.osType !== "" && info.osType !== "linux") {
+function troubleOf(facts: EngineFacts, engineArch: string) {
+  if (facts.osType !== "" && facts.osType !== "linux") {
     return {
-      reason: `the engine runs ${info.osType} containers`,
+      reason: `the engine runs ${facts.osType} containers`,
       fix: "Switch it to Linux containers.",
     };
   }
@@ -89,4 +84,16 @@ function troubleOf(info: EngineInfo, engineArch: string) {
     };
   }
   return undefined;
+}
+
+/** A sandbox without its limits could take the whole laptop. */
+function noLimits({ kind, version, rootless, missingLimits }: EngineFacts) {
+  if (missingLimits.length === 0) return undefined;
+  const name = `${rootless ? "rootless " : ""}${kind === "podman" ? "Podman" : "Docker"}`;
+  return {
+    reason: `${name} ${version} can't limit ${missingLimits.join(", ")} here`,
+    fix: rootless
+      ? "Use cgroup v2 with delegation (`systemctl edit user@.service`, Delegate=yes), or an engine of root."
+      : "Turn the memory, cpu and pids cgroups of this machine's kernel on.",
+  };
 }

@@ -1,0 +1,64 @@
+import { z } from "zod";
+
+/** What of an engine's own words counts here. */
+export interface EngineFacts {
+  readonly kind: "docker" | "podman";
+  readonly version: string;
+  /** Such as `1.41`; empty when it tells none. */
+  readonly api: string;
+  readonly arch: string;
+  readonly os: string;
+  readonly osType: string;
+  /** Its containers are in another user namespace than this machine's users. */
+  readonly rootless: boolean;
+  readonly rootDir: string;
+  /** Limits of a container that it says it can't set; PROTOCOL.md names all three. */
+  readonly missingLimits: readonly ("memory" | "CPU" | "processes")[];
+}
+
+const Version = z.object({
+  Version: z.string().default(""),
+  ApiVersion: z.string().default(""),
+  Arch: z.string().default(""),
+  // Podman and nothing else has a component of this name.
+  Components: z.array(z.object({ Name: z.string() })).nullish(),
+});
+
+const Info = z.object({
+  OperatingSystem: z.string().default(""),
+  OSType: z.string().default(""),
+  DockerRootDir: z.string().default(""),
+  SecurityOptions: z.array(z.string()).nullish(),
+  CgroupVersion: z.string().default(""),
+  Rootless: z.boolean().optional(),
+  MemoryLimit: z.boolean().optional(),
+  CpuCfsQuota: z.boolean().optional(),
+  PidsLimit: z.boolean().optional(),
+});
+
+/** Out of the answers to GET /version and GET /info. @throws ZodError: no engine says such things */
+export function engineFacts(versionAnswer: unknown, infoAnswer: unknown): EngineFacts {
+  const version = Version.parse(versionAnswer);
+  const info = Info.parse(infoAnswer);
+  const isPodman = version.Components?.some(({ Name }) => Name === "Podman Engine") ?? false;
+  const options = info.SecurityOptions ?? [];
+  const rootless = info.Rootless === true || options.some((o) => /name=(rootless|userns)/.test(o));
+  return {
+    kind: isPodman ? "podman" : "docker",
+    version: version.Version,
+    api: version.ApiVersion,
+    arch: version.Arch,
+    os: info.OperatingSystem,
+    osType: info.OSType,
+    rootDir: info.DockerRootDir,
+    rootless,
+    missingLimits: missingLimits(info, isPodman && rootless),
+  };
+}
+
+/** Podman tells what the kernel can; without root and cgroup v2 it sets none of it. */
+function missingLimits(info: z.infer<typeof Info>, rootlessPodman: boolean) {
+  const none = rootlessPodman && info.CgroupVersion === "1";
+  const said = { memory: info.MemoryLimit, CPU: info.CpuCfsQuota, processes: info.PidsLimit };
+  return (["memory", "CPU", "processes"] as const).filter((name) => none || said[name] === false);
+}
