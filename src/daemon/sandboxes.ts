@@ -1,6 +1,11 @@
 import { DecoError } from "../protocol/errors.ts";
 import type { ProviderName, SandboxSpec } from "../protocol/messages.ts";
-import type { ExecChunk, HarnessEndpoint, SandboxInfo, SandboxProvider } from "../sandbox/provider.ts";
+import type {
+  ExecChunk,
+  HarnessEndpoint,
+  SandboxInfo,
+  SandboxProvider,
+} from "../sandbox/provider.ts";
 import { untilAbort } from "../sandbox/until-abort.ts";
 import type { SandboxFiles } from "../sandbox/workspace/sandbox-files.ts";
 
