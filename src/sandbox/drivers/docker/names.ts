@@ -7,6 +7,7 @@ export const LABELS = {
   thread: "dev.deco-link.thread",
   rundir: "dev.deco-link.rundir",
   image: "dev.deco-link.image-tag",
+  digest: "dev.deco-link.image-digest",
   tier: "dev.deco-link.tier",
   /** Key of the thread's network that it is on, or that it is. */
   network: "dev.deco-link.thread-network",
