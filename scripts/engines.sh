@@ -71,6 +71,7 @@ install_missing() {
   package faketime faketime
   package newuidmap uidmap
   package curl curl
+  if [ "${SOAK:-}" = 1 ]; then package podman "podman netavark aardvark-dns catatonit"; fi
   command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 ||
     command -v google-chrome >/dev/null 2>&1 || missing="$missing chromium"
   [ -z "$missing" ] && return 0

@@ -7,6 +7,7 @@ import { refusedStatus } from "./engine.ts";
 import { type DockerSetup, type Job, look } from "./job.ts";
 import { imageId } from "./local-image.ts";
 import { hostsFileOf, joinThread, type Place } from "./place.ts";
+import { inPodmanWords } from "./podman.ts";
 import { removeForced, removeVolume } from "./remove.ts";
 import { tierFacts } from "./tiers.ts";
 
@@ -15,6 +16,8 @@ export async function findPauseImage(
   { engine, cacheDir, seen }: Pick<DockerSetup, "engine" | "cacheDir" | "seen">,
   signal: AbortSignal,
 ): Promise<string | undefined> {
+  // It starts none without limits of its own, and gains nothing by them.
+  if (seen.podman === true) return undefined;
   // Where it can't be built it can't be named either.
   const tag = seen.tags.get(`harnessd ${hostPlatform()}`) ?? (await tagOf(cacheDir, signal));
   return tag !== undefined && (await imageId(engine, tag, signal)) ? tag : undefined;
@@ -49,7 +52,7 @@ export async function createContainer(
     uid: setup.uid,
     engineSocket: socketOf(setup.engine.address),
   });
-  const options = containerOptions({
+  const wanted = containerOptions({
     names,
     handle: job.handle,
     instanceId: setup.instanceId,
@@ -66,6 +69,7 @@ export async function createContainer(
     gateway: o.record.extra["transport"] === "gateway",
     tier,
   });
+  const options = setup.seen.podman === true ? await inPodmanWords(wanted) : wanted;
   // Before the call: one that was cut off may have made it all the same.
   rollback.add("container", (undo) => forceRemove(job, undo));
   const create = () =>

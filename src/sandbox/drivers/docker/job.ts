@@ -29,6 +29,7 @@ export interface DockerSetup extends DockerProviderOptions {
 export interface Seen {
   /** By the newest probe that the engine answered. */
   transport?: ModelTransport;
+  podman?: boolean;
   /** Where the engine keeps its data, as it names it. */
   rootDir?: string;
   /** Tags of our images, by name and platform: to compute one reads files and runs programs. */
@@ -86,6 +87,7 @@ export async function probeAndNote(
   const probe = await probeDocker(engine, signal);
   const transport = probe.details?.["modelTransport"];
   if (transport === "gateway" || transport === "socket") seen.transport = transport;
+  if (probe.available) seen.podman = probe.details?.["engine"] === "podman";
   const rootDir = probe.details?.["rootDir"];
   if (typeof rootDir === "string" && rootDir !== "") seen.rootDir = rootDir;
   return probe;
