@@ -163,7 +163,7 @@ describe("refusals, before anything is promised", () => {
     [
       "a workspace of the host",
       { sandbox: { workspace: { mode: "read_write", path: "/" } } },
-      "isolation_unavailable",
+      "policy_denied",
       409,
     ],
     ["an unknown template", { sandbox: { template: "big" } }, "capability_missing", 409],

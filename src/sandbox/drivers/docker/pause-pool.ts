@@ -73,12 +73,12 @@ export class PausePool {
     );
   }
 
-  /** Removes what nobody took. Nothing is made afterwards. */
+  /** Removes what nobody took, of daemons that died before as well. Nothing is made afterwards. */
   async close(signal: AbortSignal): Promise<void> {
     this.#closed = true;
     await untilAbort(this.#work, signal);
-    const ids = this.#ready.splice(0);
-    await Promise.all(ids.map((id) => removeForced(this.#o.engine, id, signal)));
+    this.#ready.splice(0);
+    await this.#reap(signal);
   }
 
   get #wanting(): boolean {
