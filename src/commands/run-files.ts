@@ -1,9 +1,9 @@
-import { unpack } from "../harnessd/unpack.ts";
 import { DecoError } from "../protocol/errors.ts";
 import type { RunEvent } from "../protocol/run-events.ts";
-import type { TarEntry } from "../protocol/tar-read.ts";
 import type { CommandContext } from "./command.ts";
+import { fetchInto } from "./fetch-into.ts";
 import { type ApiTarget, callApi, callBytes } from "./hub-client.ts";
+import { printable } from "./output.ts";
 import { asRecord, textOf } from "./record.ts";
 import { syncFolder } from "./sync-folder.ts";
 
@@ -35,14 +35,15 @@ export function runFiles(options: RunFilesOptions): RunFiles {
   const base = () =>
     target.socketPath === undefined
       ? `/api/runs/${encodeURIComponent(runId)}`
-      : `/v1/sandboxes/${handle ?? "-"}`;
+      : `/v1/sandboxes/${encodeURIComponent(handle ?? "-")}`;
   const send = async (dir: string) => {
     const { out, signal } = context;
     const { tar, byGit } = await syncFolder(dir, { note: (line) => out.note(line), signal });
     out.note(out.dim(`  sending ${dir}${byGit ? ", without what git ignores" : ""}`));
     const path = `${base()}/archive?ref=${ref}`;
     const answer = asRecord(await callApi(target, { method: "PUT", path, tar, signal }));
-    out.note(out.dim(`  sent ${textOf(answer["files"])} files, ${textOf(answer["bytes"])} bytes`));
+    const said = `  sent ${textOf(answer["files"])} files, ${textOf(answer["bytes"])} bytes`;
+    out.note(out.dim(printable(said)));
   };
   /** It would wait for files that nobody sends. */
   const giveUp = async (thrown: unknown) => {
@@ -79,21 +80,10 @@ async function fetchFiles(
   const { signal } = new AbortController();
   const answer = await callBytes(target, { path: `${path}?${query}`, signal });
   const into = sync ?? ".";
-  const skip = (entry: TarEntry) => {
-    const why = whyNot(entry);
-    if (why !== undefined) out.note(`not fetched: ${entry.path} (${why})`);
-    return why !== undefined;
-  };
-  const { files, bytes } = await unpack(into, answer.body, { keep: false, skip });
+  const note = (line: string) => out.note(line);
+  const { files, bytes } = await fetchInto(into, answer.body, { globs: fetch, note });
   if (files === 0) {
     throw new DecoError("file_not_found", `nothing in the workspace matches ${fetch.join(", ")}`);
   }
   out.note(out.dim(`  fetched ${files} files, ${bytes} bytes, into ${into}`));
-}
-
-/** What comes out of a sandbox is anybody's: no links, nothing that git would run. */
-function whyNot({ kind, path }: TarEntry): string | undefined {
-  if (kind !== "file" && kind !== "directory") return `a ${kind}`;
-  const parts = path.toLowerCase().split("/");
-  return parts.includes(".git") ? "git would run what is in there" : undefined;
 }

@@ -4,6 +4,7 @@ import { type RunEvent, terminalStatus } from "../protocol/run-events.ts";
 import type { Command, CommandContext } from "./command.ts";
 import { findHub, localDaemon } from "./home.ts";
 import { type ApiTarget, callApi, followRun } from "./hub-client.ts";
+import { printable } from "./output.ts";
 import { printEvent } from "./print-event.ts";
 import { asRecord } from "./record.ts";
 import { type RunFiles, runFiles } from "./run-files.ts";
@@ -39,10 +40,10 @@ export function run(words: readonly string[], flags: RunFlags): Command {
       ? await dispatchLocally(target, prompt, { ...flags, ...upload }, context.signal)
       : await dispatchRun(target, runBody(prompt, { ...flags, ...upload }), context.signal);
     if (flags.detach) {
-      context.out.result({ runId, status: "queued" }, () => runId);
+      context.out.result({ runId, status: "queued" }, () => printable(runId));
       return 0;
     }
-    context.out.note(context.out.dim(`run ${runId}`));
+    context.out.note(context.out.dim(`run ${printable(runId)}`));
     const { sync, fetch = [] } = flags;
     const files = runFiles({ context, target, runId, ref: upload.ref ?? "", sync, fetch });
     const last = await follow(context, { target, runId, local: flags.local === true, files });

@@ -4,6 +4,7 @@ import { promisify } from "node:util";
 import { DecoError } from "../protocol/errors.ts";
 import type { TarKind } from "../protocol/tar-read.ts";
 import { packTree } from "../sandbox/workspace/pack-tree.ts";
+import { printable } from "./output.ts";
 
 const LIST_BYTES = 64 * 1024 * 1024;
 
@@ -24,7 +25,7 @@ export async function syncFolder(
     if (wanted === undefined) return true;
     return kind === "directory" ? wanted.folders.has(path) : wanted.files.has(path);
   };
-  const onLeftOut = (path: string, why: string) => o.note(`not sent: ${path} (${why})`);
+  const onLeftOut = (path: string, why: string) => o.note(`not sent: ${printable(path)} (${why})`);
   return { tar: packTree(dir, { select, onLeftOut }), byGit: wanted !== undefined };
 }
 

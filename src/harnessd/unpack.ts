@@ -20,6 +20,8 @@ import { type TarTotals, tarRules } from "../protocol/tar-rules.ts";
 export interface UnpackOptions {
   /** Leaves files alone that are there already. */
   readonly keep: boolean;
+  /** Whether files get no more rights than this process gives new ones; else just their own. */
+  readonly masked?: boolean;
   /** What is left out, before anything of it is looked at. */
   readonly skip?: (entry: TarEntry) => boolean;
 }
@@ -69,15 +71,18 @@ class Folder {
   readonly #root: string;
   readonly #keep: boolean;
   readonly #umask = process.umask();
+  /** Rights that files may have at all. */
+  readonly #given: number;
   /** Folders that were looked at: no links. */
   readonly #known = new Set<string>([""]);
   /** Set at the end: one without write permission must be filled first. */
   readonly #modes = new Map<string, number>();
   #file: { readonly fd: number; readonly mtime: number } | undefined;
 
-  constructor(root: string, { keep }: UnpackOptions) {
+  constructor(root: string, { keep, masked = false }: UnpackOptions) {
     this.#root = root;
     this.#keep = keep;
+    this.#given = masked ? 0o777 & ~this.#umask : 0o777;
   }
 
   take(path: string, entry: TarEntry): void {
@@ -114,7 +119,7 @@ class Folder {
   }
 
   #create(path: string, { mode, mtime }: TarEntry): void {
-    const wanted = mode & 0o777;
+    const wanted = mode & this.#given;
     const open = () =>
       openSync(this.#at(path), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, wanted | 0o200);
     const fd = this.#inPlace(path, open);

@@ -3,7 +3,7 @@ import type { TarEntry } from "./tar-read.ts";
 const BLOCK = 512;
 /** Ten blocks of 512 bytes end a tar by habit; two must. */
 export const TAR_END_BYTES = 1024;
-const MAX_OCTAL_SIZE = 0o77777777777;
+const MAX_OCTAL = 0o77777777777;
 const encoder = new TextEncoder();
 
 /** Bytes that pad content of this size to whole blocks. */
@@ -19,9 +19,9 @@ export function tarHeader(entry: TarEntry): Uint8Array {
   const records = [
     ...(name.length > 100 ? [paxRecord("path", path)] : []),
     ...(target.length > 100 ? [paxRecord("linkpath", entry.target)] : []),
-    ...(entry.size > MAX_OCTAL_SIZE ? [paxRecord("size", String(entry.size))] : []),
+    ...(entry.size > MAX_OCTAL ? [paxRecord("size", String(entry.size))] : []),
   ];
-  const own = block({ ...entry, size: Math.min(entry.size, MAX_OCTAL_SIZE) }, name, target);
+  const own = block({ ...entry, size: Math.min(entry.size, MAX_OCTAL) }, name, target);
   if (records.length === 0) return own;
   const meta = joined(records);
   const head = block({ ...entry, size: meta.length }, encoder.encode("pax"), EMPTY, "x");
@@ -43,7 +43,7 @@ function block(
   put(header, 108, octal(0, 7));
   put(header, 116, octal(0, 7));
   put(header, 124, octal(size, 11));
-  put(header, 136, octal(Math.max(0, Math.floor(mtime)), 11));
+  put(header, 136, octal(Math.min(MAX_OCTAL, Math.max(0, Math.floor(mtime))), 11));
   put(header, 148, "        ");
   put(header, 156, type);
   header.set(target.subarray(0, 100), 157);

@@ -23,3 +23,26 @@ test.each([
 ])("%s and %s: %p", (glob, path, expected) => {
   expect(globMatcher(["never", glob])(path)).toBe(expected);
 });
+
+test.each([
+  ["*", ".envrc", false],
+  ["*", "src/a", true],
+  ["*", "src/.npmrc", false],
+  ["**", ".vscode/tasks.json", false],
+  ["**/*.json", ".vscode/tasks.json", false],
+  ["?bashrc", ".bashrc", false],
+  [".*", ".envrc", true],
+  [".github/**", ".github/a.yml", true],
+  ["**/.npmrc", "a/b/.npmrc", true],
+  ["out", "out/.cache/a", true],
+])("names with a dot only where it is written: %s and %s: %p", (glob, path, expected) => {
+  expect(globMatcher([glob], { hidden: false })(path)).toBe(expected);
+});
+
+test("a pattern of many wildcards takes no longer than one of few", () => {
+  const begin = performance.now();
+  const match = globMatcher(["*a*a*a*a*a*b", `${"*a".repeat(400)}*b`, `${"**/a/".repeat(200)}b`]);
+  expect(match("a".repeat(110))).toBe(false);
+  expect(match("a/".repeat(127))).toBe(false);
+  expect(performance.now() - begin).toBeLessThan(500);
+});

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { DecoError } from "../../src/protocol/errors.ts";
 import { type TarEntry, TarReader } from "../../src/protocol/tar-read.ts";
 import { type TarLimits, tarRules } from "../../src/protocol/tar-rules.ts";
+import { tarHeader } from "../../src/protocol/tar-write.ts";
 import { member, tarOf } from "../support/tar-of.ts";
 
 interface Read extends TarEntry {
@@ -139,4 +140,17 @@ describe("rules", () => {
       "body_too_large",
     );
   });
+});
+
+test("a time that no header has room for leaves the rest of it as it is", () => {
+  const entry: TarEntry = {
+    path: "a/b",
+    kind: "file",
+    size: 0,
+    mode: 0o644,
+    mtime: Number.MAX_VALUE,
+    target: "",
+  };
+  const [read] = readTar(tarOf([tarHeader(entry)]));
+  expect(read).toMatchObject({ path: "a/b", kind: "file", mtime: 0o77777777777 });
 });
