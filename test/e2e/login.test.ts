@@ -108,7 +108,7 @@ describe("a laptop from its sign-in to its last command", () => {
     expect(eventsOf(failed).at(-1)?.payload).toMatchObject({ exitCode: 3 });
     expect((await deco("run", "--provider", "virtualbox", "--", "true")).code).toBe(7);
     expect((await deco("run", "--harness", "codex", "--", "true")).code).toBe(7);
-    expect((await deco("run", "--tier", "4", "--", "true")).code).toBe(7);
+    expect((await deco("run", "--tier", "4", "--", "true")).code).toBe(6);
     expect((await deco("run", "--timeout", "1", "--", "sleep 30")).code).toBe(8);
     expect((await deco("runs", "show", "run_nowhere")).code).toBe(1);
     expect((await deco("run")).code).toBe(2);

@@ -9,8 +9,12 @@ import { fakeEngine } from "../support/engine-fake.ts";
 const dir = await mkdtemp(join(tmpdir(), "deco-ep-"));
 afterAll(async () => await rm(dir, { recursive: true }));
 
+let engines = 0;
+
+/** Each on a socket of its own: the runtime keeps connections by path, those of an engine before, too. */
 async function probeOf(answers: Parameters<typeof fakeEngine>[1]) {
-  await using engine = await fakeEngine(join(dir, "d.sock"), answers);
+  engines += 1;
+  await using engine = await fakeEngine(join(dir, `${engines}.sock`), answers);
   return await probeDocker(dockerEngine(engine), AbortSignal.timeout(10_000));
 }
 
