@@ -78,7 +78,7 @@ export class PausePool {
     this.#closed = true;
     await untilAbort(this.#work, signal);
     this.#ready.splice(0);
-    await this.#reap(signal);
+    await this.reap(signal);
   }
 
   get #wanting(): boolean {
