@@ -2,6 +2,7 @@ import { afterAll, expect, test } from "bun:test";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { handleOf } from "../../src/daemon/executor/handle-of.ts";
 import { rulesPlaces, sandboxRules } from "../../src/daemon/sandbox-rules.ts";
 import { deferred } from "../../src/protocol/deferred.ts";
 import { DecoError } from "../../src/protocol/errors.ts";
@@ -70,6 +71,26 @@ test("two users' threads of one name have two networks, branches of a thread one
   expect(await keyOf("r2", { user: "ada", thread: "t", branch: "b" })).toBe(ada);
   expect(await keyOf("r3", { user: "bob", thread: "t" })).not.toBe(ada);
   expect(await keyOf("r4", { user: "ada" })).toBeUndefined();
+});
+
+test("a thread of the laptop's owner is no hub's: neither its sandbox nor its network", async () => {
+  await using plane = await controlPlane({ rules });
+  const dispatch = async (door: "socket" | "tunnel", runId: string, user?: string) => {
+    const body = { runId, attempt: 1, harness: "shell", prompt: "true", thread: "t", user };
+    const request = { ...tierFour(runId), body: JSON.stringify(body) };
+    const sent = door === "socket" ? request : plane.sign(request);
+    const answer = await read(await plane.send(door, sent));
+    if (answer.status !== 202) return { code: answer.json["code"] };
+    const taken = plane.journal.dispatch(runId, 1);
+    const { threadKey } = rules.resolve({}, { ...taken, local: false }).facts ?? {};
+    return { handle: handleOf(taken, "docker"), threadKey };
+  };
+  const own = await dispatch("socket", "own");
+  const hubs = await dispatch("tunnel", "hubs");
+  expect(hubs).toEqual({ handle: expect.any(String), threadKey: expect.any(String) });
+  expect(hubs.handle).not.toBe(own.handle);
+  expect(hubs.threadKey).not.toBe(own.threadKey);
+  expect(await dispatch("tunnel", "named", "@local")).toEqual({ code: "policy_denied" });
 });
 
 test("a grant to the laptop's own socket is none to what comes from a hub", async () => {

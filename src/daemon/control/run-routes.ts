@@ -24,6 +24,16 @@ export interface RunControl {
   deny(runId: string, attempt: number, decision: Decision, signal: AbortSignal): unknown;
 }
 
+/** The owner of the laptop, whose threads, sandboxes and networks are no hub's. */
+const OWNER = "@local";
+
+/** @throws policy_denied for a hub that gives itself out as the owner */
+function withUser(body: DispatchRun, local: boolean): DispatchRun {
+  if (local) return { ...body, user: body.user ?? OWNER };
+  if (body.user !== OWNER) return body;
+  throw new DecoError("policy_denied", `"${OWNER}" is this laptop's own socket, no hub's user`);
+}
+
 interface Decision {
   readonly callId?: string;
   readonly reason?: string;
@@ -42,7 +52,8 @@ export function runRoutes({ journal, runs }: RunRoutesOptions) {
       if (!(HARNESSES as readonly string[]).includes(body.harness)) {
         throw new DecoError("unknown_harness", `no harness is called ${body.harness}`);
       }
-      return c.json(await runs.dispatch(body, { local: c.env.signed !== true }), 202);
+      const local = c.env.signed !== true;
+      return c.json(await runs.dispatch(withUser(body, local), { local }), 202);
     })
     .get("/", (c) => c.json({ runs: journal.list() }))
     .get("/:id", (c) => c.json(known(journal, c)))
