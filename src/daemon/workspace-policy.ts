@@ -1,4 +1,5 @@
-import { normalize } from "node:path";
+import { lstatSync, realpathSync } from "node:fs";
+import { dirname, normalize } from "node:path";
 import { DecoError } from "../protocol/errors.ts";
 import type { WorkspaceSpec } from "../protocol/messages.ts";
 import type { OwnerFile } from "../sandbox/templates/read-file.ts";
@@ -29,10 +30,32 @@ export function allowWorkspace(
   if (!roots.some((root) => isWithin(normalize(path), normalize(root.path)))) {
     throw refused(path, mode);
   }
+  // A link may lead out of the folder that was allowed, and nobody is told what is there.
+  const reached = reachedBy(normalize(path));
+  if (!roots.some((root) => reached !== undefined && isWithin(reached, realRoot(root.path)))) {
+    throw refused(path, mode);
+  }
   const real = hostFolder(path, options);
-  // A link may lead out of the folder that was allowed.
+  // Asked again: it may lead elsewhere since.
   if (!roots.some((root) => isWithin(real, realRoot(root.path)))) throw refused(path, mode);
   return { ...workspace, path: real };
+}
+
+/** How far a path leads, really; undefined where it ends at a link to nothing. */
+function reachedBy(path: string): string | undefined {
+  try {
+    return realpathSync.native(path);
+  } catch {
+    return isLink(path) || dirname(path) === path ? undefined : reachedBy(dirname(path));
+  }
+}
+
+function isLink(path: string): boolean {
+  try {
+    return lstatSync(path).isSymbolicLink();
+  } catch {
+    return false;
+  }
 }
 
 /** A root that is not there holds nothing. */

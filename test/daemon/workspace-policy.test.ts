@@ -69,6 +69,34 @@ describe("a folder of the laptop", () => {
     expect(resolve({ mode: "read_only", path: join(code, "file") })).toBe("invalid_request");
   });
 
+  test("links of a guest tell a hub nothing of what lies outside", () => {
+    allow([{ path: code, modes: ["read_only", "read_write"] }]);
+    const to: [string, string][] = [
+      ["to-folder", join(place, "other")],
+      ["to-file", "/etc/passwd"],
+      ["to-system", "/etc"],
+      ["to-nothing", join(place, "nowhere")],
+    ];
+    for (const [name, target] of to) symlinkSync(target, join(code, "project", name));
+    const names = [
+      ...to.map(([name]) => name),
+      "to-system/nowhere",
+      "to-file/x",
+      "to-folder/nowhere/x",
+    ];
+    const answers = names.map((name) => {
+      const path = join(code, "project", name);
+      try {
+        return rules.resolve({ workspace: { mode: "read_only", path } }, asker).workspace?.path;
+      } catch (thrown) {
+        const { code: said, message } = DecoError.from(thrown);
+        return `${said} ${message.replace(path, "PATH")}`;
+      }
+    });
+    expect(new Set(answers).size).toBe(1);
+    expect(answers[0]).toStartWith("policy_denied");
+  });
+
   test("is refused where it is, or holds, the daemon's own, even where the policy gives it", () => {
     allow([{ path: code, modes: ["read_only"] }]);
     for (const path of [own, join(own, "config"), code]) {
