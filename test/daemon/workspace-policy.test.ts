@@ -107,7 +107,17 @@ describe("a folder of the laptop", () => {
 
 describe("no policy can give", () => {
   const home = join(place, "home");
-  for (const path of [".ssh", ".aws", ".gnupg", ".config/gh", "code/x", ".config/nvim"]) {
+  for (const path of [
+    ".ssh",
+    ".aws",
+    ".gnupg",
+    ".config/gh",
+    "code/x",
+    ".config/nvim",
+    ".config/systemd/user",
+    ".local/share/docker/volumes",
+    "bin",
+  ]) {
     mkdirSync(join(home, path), { recursive: true });
   }
   symlinkSync(join(home, ".ssh"), join(home, "code", "keys"));
@@ -129,13 +139,34 @@ describe("no policy can give", () => {
     );
   });
 
-  test.each(["", "..", ".ssh", ".aws", ".gnupg", ".config", ".config/gh", "code/keys"])(
-    "~/%s",
-    (path) => {
-      const denied = expect.objectContaining({ code: "policy_denied" });
-      expect(() => hostFolder(join(home, path), { home })).toThrow(denied);
-    },
-  );
+  test.each([
+    "",
+    "..",
+    ".ssh",
+    ".aws",
+    ".gnupg",
+    ".config",
+    ".config/gh",
+    "code/keys",
+    ".config/systemd/user",
+    ".local/share/docker/volumes",
+    "bin",
+  ])("~/%s", (path) => {
+    const denied = expect.objectContaining({ code: "policy_denied" });
+    expect(() => hostFolder(join(home, path), { home })).toThrow(denied);
+  });
+
+  test("another case of such a name, where case says nothing", () => {
+    const denied = expect.objectContaining({ code: "policy_denied" });
+    for (const path of [".SSH", ".\u017F\u017Fh", "Bin"]) {
+      mkdirSync(join(home, path), { recursive: true });
+      expect(() => hostFolder(join(home, path), { home, caseless: true })).toThrow(denied);
+      expect(hostFolder(join(home, path), { home, caseless: false })).toBe(join(home, path));
+    }
+    const upper = join(place, "HOME");
+    mkdirSync(upper);
+    expect(() => hostFolder(upper, { home, caseless: true })).toThrow(denied);
+  });
 
   test("what holds nothing but work is given", () => {
     expect(hostFolder(join(home, "code/x"), { home })).toBe(join(home, "code/x"));

@@ -7,6 +7,8 @@ export interface HostFolderOptions {
   readonly home?: string;
   /** The daemon's own folders. */
   readonly own?: readonly string[];
+  /** Whether names that differ in case alone are one; as this system's usually are when absent. */
+  readonly caseless?: boolean;
 }
 
 /** Neither these nor what is below them, on any system; absent ones do no harm. */
@@ -31,29 +33,42 @@ const CREDENTIALS = [
   .join(" ")
   .split(" ");
 
+/** Below the home folder: what the owner's session or shell runs, and where engines keep volumes. */
+const RUN_BY_THE_OWNER = [
+  ".config/systemd .config/autostart .config/environment.d .config/fish .config/zsh .config/nushell",
+  ".local/share/systemd .local/share/applications .local/share/docker .local/share/containers",
+  ".oh-my-zsh .vscode .vscode-server .cursor .config/Code .config/rclone .config/sops .config/age",
+  ".cargo/bin .bun/bin .deno/bin .nvm .volta .pyenv .rbenv .asdf go/bin bin .gemini",
+]
+  .join(" ")
+  .split(" ");
+
 /**
  * The real path of a folder that a sandbox may be given, whoever allowed it. Refused are: the root,
- * the home folder and what is above it, system folders, credentials, the engine's sockets and the
- * daemon's own, and whatever holds one of these.
+ * the home folder and what is above it, system folders, credentials, what the owner's session runs,
+ * the engine's sockets and the daemon's own, and whatever holds one of these.
  *
  * @throws policy_denied; invalid_request where there is no such folder
  */
 export function hostFolder(path: string, options: HostFolderOptions = {}): string {
   const real = realFolder(path);
-  const { home = homedir(), own = [] } = options;
+  const { home = homedir(), own = [], caseless = process.platform !== "linux" } = options;
+  // Upper case folds more than lower: ſ is an s to such a file system.
+  const folded = (one: string) => (caseless ? one.normalize("NFC").toUpperCase() : one);
+  const isIn = (one: string, folder: string) => isWithin(folded(one), folded(folder));
   // A home of root's is a system folder anyway; what lies in it is not forbidden for that alone.
   const system = SYSTEM.filter((folder) => !isWithin(home, folder));
   const forbidden = [
     ...system,
-    ...CREDENTIALS.map((name) => join(home, name)),
+    ...[...CREDENTIALS, ...RUN_BY_THE_OWNER].map((name) => join(home, name)),
     ...own,
     "/var/run/docker.sock",
   ].flatMap(bothPaths);
   const homes = bothPaths(home);
-  const why = homes.some((one) => isWithin(one, real))
+  const why = homes.some((one) => isIn(one, real))
     ? "is the home folder, or holds it"
-    : forbidden.some((one) => isWithin(real, one) || isWithin(one, real))
-      ? "is, or holds, a folder of the system, of credentials or of deco link itself"
+    : forbidden.some((one) => isIn(real, one) || isIn(one, real))
+      ? "is, or holds, a folder of the system, of credentials, of programs or of deco link itself"
       : undefined;
   if (why === undefined) return real;
   throw new DecoError("policy_denied", `${path} ${why}: no sandbox gets that`, {
