@@ -151,6 +151,7 @@ function sandboxesOf(o: {
     providers,
     mayHold: offer.mayHold,
     busy: (handle) => executor.isBusy(handle),
+    allowHub: (info) => rules.allowHub(info),
     endRuns: (handle, signal) => executor.endRunsIn(handle, signal),
     ensure: async (handle, asked, { local, signal }) => {
       const spec = rules.resolve(asked, { local });

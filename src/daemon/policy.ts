@@ -60,6 +60,22 @@ export function allowTier(policy: OwnerFile<Policy>, tier: Tier, asker: Asker): 
 }
 
 /**
+ * A hub's way into a privileged sandbox: none where the owner alone may have one, for what it puts
+ * there would run as such.
+ *
+ * @throws policy_denied
+ */
+export function allowHubInside(policy: OwnerFile<Policy>): void {
+  const { tiers = {} } = granted(policy, "a hub inside a privileged sandbox");
+  const names = [...(tiers["3"] ?? []), ...(tiers["4"] ?? [])];
+  if (names.some((name) => !name.startsWith("@"))) return;
+  const detail = "the policy of this laptop gives no user of a hub a privileged sandbox";
+  throw new DecoError("policy_denied", detail, {
+    fix: "Do it on the laptop itself, or name the user in policy.json there.",
+  });
+}
+
+/**
  * The policy that a grant is looked up in.
  *
  * @throws policy_denied where there is none; a broken file grants nothing, and says so

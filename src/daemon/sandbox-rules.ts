@@ -1,10 +1,11 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import type { SandboxSpec } from "../protocol/messages.ts";
+import type { SandboxInfo } from "../sandbox/provider.ts";
 import { type ResolvedSpec, tierOf } from "../sandbox/sandbox-spec.ts";
 import { resolveSpec, type TemplatePlaces } from "../sandbox/templates/resolve.ts";
 import type { DaemonPaths } from "./paths.ts";
-import { type Asker, allowTier, readPolicy } from "./policy.ts";
+import { type Asker, allowHubInside, allowTier, readPolicy } from "./policy.ts";
 import { allowWorkspace } from "./workspace-policy.ts";
 
 /** What a sandbox object means on this laptop, and whether its owner allows it. */
@@ -15,6 +16,12 @@ export interface SandboxRules {
    * @throws capability_missing, invalid_request, policy_denied
    */
   resolve(spec: SandboxSpec, asker: RunAsker): ResolvedSpec;
+  /**
+   * Before a hub reaches into a sandbox by its handle, whoever made it.
+   *
+   * @throws policy_denied
+   */
+  allowHub(sandbox: Pick<SandboxInfo, "provider" | "confined">): void;
 }
 
 export interface RunAsker extends Asker {
@@ -53,6 +60,9 @@ export function sandboxRules(places: RulesPlaces): SandboxRules {
       const threadKey = threadKeyOf(asker);
       if (threadKey === undefined) return allowed;
       return { ...allowed, facts: { ...resolved.facts, threadKey } };
+    },
+    allowHub({ provider, confined }) {
+      if (provider === "docker" && !confined) allowHubInside(readPolicy(places.policy));
     },
   };
 }

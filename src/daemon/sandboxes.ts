@@ -32,6 +32,8 @@ export interface Sandboxes {
    * @throws sandbox_not_found, isolation_unavailable
    */
   files(handle: string, signal: AbortSignal): Promise<SandboxFiles>;
+  /** Before a hub reaches into it. @throws sandbox_not_found, policy_denied */
+  allowHub(handle: string, signal: AbortSignal): Promise<void>;
   /** @throws sandbox_not_found */
   endpoint(handle: string, signal: AbortSignal): Promise<HarnessEndpoint>;
   /** The last lines of init and harnessd. @throws sandbox_not_found, isolation_unavailable */
@@ -67,6 +69,8 @@ export interface SandboxesOptions {
   ) => Promise<void>;
   /** Whether this provider may hold sandboxes of ours: one that never worked here can't. */
   readonly mayHold: (name: ProviderName) => boolean;
+  /** The owner's rules for hubs; throws policy_denied. All may when absent. */
+  readonly allowHub?: (info: SandboxInfo) => void;
   /** Cancels the runs in a sandbox and waits for their ends. */
   readonly endRuns: (handle: string, signal: AbortSignal) => Promise<void>;
   /** Whether a run that has not ended uses this sandbox. */
@@ -101,6 +105,9 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
       const { provider } = existing(await find(handle, signal), handle);
       if (provider.files !== undefined) return provider.files;
       throw new DecoError("isolation_unavailable", `${provider.name} sandboxes take no files`);
+    },
+    async allowHub(handle, signal) {
+      options.allowHub?.(existing(await find(handle, signal), handle).info);
     },
     async endpoint(handle, signal) {
       const { provider } = existing(await find(handle, signal), handle);

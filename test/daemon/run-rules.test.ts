@@ -115,6 +115,34 @@ test("of the daemon's three doors only its own socket is the owner's", async () 
   expect((await plane.send("socket", tierFour("socket"))).status).toBe(202);
 });
 
+test("a hub reaches into no privileged sandbox where the owner alone may have one", async () => {
+  await using plane = await controlPlane({ rules });
+  const body = { ...tierFour("r"), method: "PUT", path: "/v1/sandboxes/box", body: "{}" };
+  expect((await plane.send("socket", body)).status).toBe(201);
+  const info = plane.provider.boxes.get("box");
+  if (info !== undefined) plane.provider.boxes.set("box", { ...info, confined: false });
+  const requests = [
+    { method: "PUT", path: "/v1/sandboxes/box/archive", body: "x" },
+    { method: "GET", path: "/v1/sandboxes/box/archive" },
+    { method: "GET", path: "/v1/sandboxes/box/files?path=x" },
+    { method: "GET", path: "/v1/sandboxes/box/ports/80/" },
+  ];
+  const codes = async (door: "socket" | "tunnel") => {
+    const found: unknown[] = [];
+    for (const one of requests) {
+      const sent = door === "socket" ? one : plane.sign(one);
+      found.push((await read(await plane.send(door, sent))).json["code"]);
+    }
+    return found;
+  };
+  const denied = requests.map(() => "policy_denied");
+  await policy({ "3": ["@local"], "4": ["@local"] });
+  expect(await codes("tunnel")).toEqual(denied);
+  expect(await codes("socket")).not.toContain("policy_denied");
+  await policy({ "3": ["ada"] });
+  expect(await codes("tunnel")).not.toContain("policy_denied");
+});
+
 test("a consent taken back before the sandbox was made counts after a restart as well", async () => {
   await policy({ "3": ["ada"] });
   await using home = new ExecutorHome(new MemoryProvider("docker"), { rules });

@@ -77,6 +77,7 @@ export async function controlPlane(
     endRuns: () => Promise.resolve(),
     mayHold: () => true,
     busy: (handle) => executor.isBusy(handle),
+    allowHub: (info) => options.rules?.allowHub(info),
     ensure: (handle, spec, { signal }) =>
       executor.sandboxes.ensure({ provider, handle, spec, signal }),
     remove: (from, handle, signal) => from.remove(handle, signal),

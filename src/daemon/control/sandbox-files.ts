@@ -18,6 +18,7 @@ export function sandboxFileRoutes({ sandboxes }: { readonly sandboxes: Sandboxes
     .put("/:handle/archive", async (c) => {
       const { handle, signal } = common(c);
       const name = archiveName(c);
+      if (c.env.signed === true) await sandboxes.allowHub(handle, signal);
       const { body } = c.req.raw;
       if (body === null || !mayBeTar(c.req.header("content-type"))) {
         throw new DecoError("unsupported_media_type", "an archive is a tar without compression", {
@@ -34,6 +35,7 @@ export function sandboxFileRoutes({ sandboxes }: { readonly sandboxes: Sandboxes
       if (globs.length > MAX_GLOBS || globs.some((glob) => glob.length > 1024)) {
         throw new DecoError("invalid_request", `match: at most ${MAX_GLOBS}, of 1024 characters`);
       }
+      if (c.env.signed === true) await sandboxes.allowHub(handle, signal);
       const select = globs.length === 0 ? {} : { select: globMatcher(globs) };
       const files = await sandboxes.files(handle, signal);
       const tar = await files.read(handle, { path: "", ...select }, signal);
@@ -43,6 +45,7 @@ export function sandboxFileRoutes({ sandboxes }: { readonly sandboxes: Sandboxes
     .get("/:handle/files", async (c) => {
       const { handle, signal } = common(c);
       const path = filePath(c.req.query("path") ?? "");
+      if (c.env.signed === true) await sandboxes.allowHub(handle, signal);
       const files = await sandboxes.files(handle, signal);
       const { entry, body } = await onlyFile(await files.read(handle, { path }, signal));
       c.env.markStream?.();

@@ -41,6 +41,7 @@ export function sandboxRoutes({ sandboxes }: SandboxRoutesOptions) {
     .all("/:handle/ports/:port/*", async (c) => {
       const handle = parseHandle(c.req.param("handle"));
       const port = parsePort(c.req.param("port"));
+      if (c.env.signed === true) await sandboxes.allowHub(handle, c.req.raw.signal);
       const endpoint = await sandboxes.endpoint(handle, c.req.raw.signal);
       return proxyToPort({ endpoint, handle, port, request: c.req.raw, env: c.env });
     });

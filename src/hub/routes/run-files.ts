@@ -12,6 +12,7 @@ const ERRORS = [
   "sandbox_not_found",
   "link_offline",
   "isolation_unavailable",
+  "policy_denied",
   "tunnel_lost",
 ] as const;
 

@@ -75,6 +75,7 @@ export function startSimDaemon(options: DaemonOptions): SimDaemon {
       remove: none,
       endpoint: none,
       files: none,
+      allowHub: none,
       logs: none,
       exec: none,
     },
