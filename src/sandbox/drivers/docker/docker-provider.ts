@@ -6,7 +6,7 @@ import type {
   SandboxInfo,
   SandboxProvider,
 } from "../../provider.ts";
-import { listRecords, readRecord, removeRunDir, runDirOf } from "../../run-dir.ts";
+import { listRecords, readRecord, runDirOf } from "../../run-dir.ts";
 import type { ResolvedSpec } from "../../sandbox-spec.ts";
 import { Semaphore } from "../../semaphore.ts";
 import { SharedWork } from "../../shared-work.ts";
@@ -16,15 +16,16 @@ import { dockerEngine } from "./engine.ts";
 import { execIn } from "./exec.ts";
 import { type DockerSetup, probeAndNote, type Seen } from "./job.ts";
 import { type ContainerLook, containerLogs, infoOf, lookAt, unknownInfo } from "./look.ts";
-import { LABELS, namesOf } from "./names.ts";
+import { handleOf, isSpare, LABELS, namesOf, WARM_ROLE } from "./names.ts";
 import { instanceNetwork } from "./network.ts";
 import { findOrphans, removeOrphan } from "./orphans.ts";
-import { pauseOf } from "./pause.ts";
 import { PausePool } from "./pause-pool.ts";
 import { killStrangers, strangers } from "./processes.ts";
 import { ensureContainer } from "./provision.ts";
-import { removeForced, removeVolume } from "./remove.ts";
+import { removeSandbox } from "./remove-sandbox.ts";
 import { threadNetworks } from "./thread-network.ts";
+import { WarmPool } from "./warm-pool.ts";
+import { warmMaker } from "./warm-sandbox.ts";
 import { dockerFiles } from "./workspace.ts";
 
 /** Sandboxes as hardened containers of the local Docker engine. */
@@ -46,26 +47,42 @@ export function dockerProvider(options: DockerProviderOptions): SandboxProvider 
   });
   const readyTimeoutMs = options.readyTimeoutMs ?? 30_000;
   const threads = threadNetworks(own);
-  const setup = { ...options, engine, uid, starts, network, pauses, threads, seen, readyTimeoutMs };
+  const parts = { ...options, engine, uid, starts, network, pauses, threads, seen, readyTimeoutMs };
+  const warm: WarmPool = new WarmPool({
+    size: options.warmSandboxes ?? 0,
+    memoryMib: options.warmMemoryMib ?? 128,
+    maker: warmMaker(() => ({ ...parts, warm })),
+    idle: () => starts.idle,
+    log: options.log,
+  });
+  const setup: DockerSetup = { ...parts, warm };
   return {
     name: "docker",
     probe: (signal) => probeAndNote(setup, signal),
     prepare: async ({ ahead }, signal) => {
+      await warm.tend(signal);
       await pauses.reap(signal);
-      if (ahead) pauses.refill();
+      if (!ahead) return;
+      pauses.refill();
+      warm.refill();
     },
     close: async (signal) => {
+      await warm.close(signal);
       await pauses.close(signal);
       await threads.removeUnused(signal);
       await network.removeIfUnused(signal);
     },
     ensure: (handle: string, spec: ResolvedSpec, context: EnsureContext, signal: AbortSignal) =>
       works.run(handle, signal, (shared) =>
-        ensureContainer(setup, { handle, spec, context }, shared).finally(() => pauses.refill()),
+        ensureContainer(setup, { handle, spec, context }, shared).finally(() => {
+          pauses.refill();
+          warm.refill();
+        }),
       ),
+    madeAhead: () => warm.counts(),
     list: (signal, o) => listContainers(setup, signal, o?.deadlineMs),
     inspect: (handle, signal) => inspectContainer(setup, handle, signal),
-    remove: (handle, signal) => removeContainer(setup, handle, signal),
+    remove: (handle, signal) => removeSandbox(setup, { handle }, signal),
     processesLeft: async (handle, signal) => {
       const found = await killTarget(setup, handle, signal);
       return found === undefined ? 0 : (await strangers(found)).length;
@@ -127,6 +144,11 @@ function sandboxUid(): number {
   return own === 0 ? 1000 : own;
 }
 
+function isSandbox(name: string, labels: Readonly<Record<string, string>>): boolean {
+  const role = labels[LABELS.role];
+  return role === undefined || (role === WARM_ROLE && !isSpare(name, labels));
+}
+
 async function listContainers(
   setup: DockerSetup,
   signal: AbortSignal,
@@ -144,10 +166,10 @@ async function listContainers(
       (docker, abortSignal) => docker.listContainers({ all: true, filters, abortSignal }),
       { signal: within },
     );
-    const sandboxes = found.filter(({ Labels }) => Labels[LABELS.role] === undefined);
+    const sandboxes = found.filter(({ Names, Labels }) => isSandbox(Names[0] ?? "", Labels));
     const infos = await Promise.all(
-      sandboxes.map(async ({ Labels }) => {
-        const handle = Labels[LABELS.handle] ?? "";
+      sandboxes.map(async ({ Names, Labels }) => {
+        const handle = handleOf(Names[0] ?? "", Labels);
         const look = await lookUp(setup, handle, within);
         return (
           look &&
@@ -166,26 +188,6 @@ async function listContainers(
     if (error.code !== "docker_unavailable" || records.length === 0) throw error;
     return unknown();
   }
-}
-
-/** The sandbox with its pause; what it kept on disk only when both are gone. */
-async function removeContainer(
-  setup: DockerSetup,
-  handle: string,
-  signal: AbortSignal,
-): Promise<void> {
-  const { engine, instanceId } = setup;
-  const names = namesOf(instanceId, handle);
-  const found = await lookUp(setup, handle, signal);
-  const pause = pauseOf(found?.networkMode ?? "");
-  const gone = [found?.id, pause].filter((id) => id !== undefined);
-  await Promise.all(gone.map((id) => removeForced(engine, id, signal)));
-  await Promise.all([
-    removeVolume(engine, names.volume, signal),
-    removeRunDir(runDirOf(setup.runRoot, "docker", handle)),
-  ]);
-  const thread = found?.labels[LABELS.network];
-  if (thread !== undefined) await setup.threads.removeIfUnused(thread, signal);
 }
 
 async function* exec(
