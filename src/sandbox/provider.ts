@@ -121,7 +121,7 @@ export interface EnsureContext {
   readonly inUse?: () => boolean;
   /**
    * Called when a stage begins: image (in it pull or build, where one is needed), create, boot, ready;
-   * restart, when harnessd was broken.
+   * lease instead of these, for one that was made ahead; restart, when harnessd was broken.
    */
   onStage(stage: string): void;
   /** Called when a stage that takes long has come so far, and when one ended well. */

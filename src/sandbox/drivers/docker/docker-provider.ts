@@ -30,32 +30,9 @@ import { dockerFiles } from "./workspace.ts";
 
 /** Sandboxes as hardened containers of the local Docker engine. */
 export function dockerProvider(options: DockerProviderOptions): SandboxProvider {
-  const engine = dockerEngine(options, options.callTimeoutMs);
-  const uid = sandboxUid();
   const works = new SharedWork<SandboxInfo>();
-  // More at once bring nothing: two cores start about 4 a second however many wait.
-  const starts = new Semaphore(8 * availableParallelism());
-  const seen: Seen = { tags: new Map(), digests: new Map() };
-  const own = { engine, instanceId: options.instanceId, log: options.log };
-  const network = instanceNetwork(own);
-  const pauses = new PausePool({
-    ...own,
-    size: options.pausePool ?? 0,
-    image: (signal) => findPauseImage({ ...options, engine, seen }, signal),
-    network: (signal) => network.ensure(signal),
-    idle: () => starts.idle,
-  });
-  const readyTimeoutMs = options.readyTimeoutMs ?? 30_000;
-  const threads = threadNetworks(own);
-  const parts = { ...options, engine, uid, starts, network, pauses, threads, seen, readyTimeoutMs };
-  const warm: WarmPool = new WarmPool({
-    size: options.warmSandboxes ?? 0,
-    memoryMib: options.warmMemoryMib ?? 128,
-    maker: warmMaker(() => ({ ...parts, warm })),
-    idle: () => starts.idle,
-    log: options.log,
-  });
-  const setup: DockerSetup = { ...parts, warm };
+  const setup = setupOf(options);
+  const { engine, network, pauses, threads, warm } = setup;
   return {
     name: "docker",
     probe: (signal) => probeAndNote(setup, signal),
@@ -102,6 +79,35 @@ export function dockerProvider(options: DockerProviderOptions): SandboxProvider 
     logs: (handle, lines, signal) =>
       containerLogs(engine, { name: namesOf(options.instanceId, handle).container, lines, signal }),
   };
+}
+
+function setupOf(options: DockerProviderOptions): DockerSetup {
+  const engine = dockerEngine(options, options.callTimeoutMs);
+  // More at once bring nothing: two cores start about 4 a second however many wait.
+  const starts = new Semaphore(8 * availableParallelism());
+  const idle = () => starts.idle;
+  const seen: Seen = { tags: new Map(), digests: new Map() };
+  const own = { engine, instanceId: options.instanceId, log: options.log };
+  const network = instanceNetwork(own);
+  const pauses = new PausePool({
+    ...own,
+    size: options.pausePool ?? 0,
+    image: (signal) => findPauseImage({ ...options, engine, seen }, signal),
+    network: (signal) => network.ensure(signal),
+    idle,
+  });
+  const warm = new WarmPool({
+    size: options.warmSandboxes ?? 0,
+    memoryMib: options.warmMemoryMib ?? 128,
+    maker: warmMaker(() => setup),
+    idle,
+    log: options.log,
+  });
+  const threads = threadNetworks(own);
+  const readyTimeoutMs = options.readyTimeoutMs ?? 30_000;
+  const parts = { engine, starts, network, pauses, threads, warm, seen, readyTimeoutMs };
+  const setup: DockerSetup = { ...options, ...parts, uid: sandboxUid() };
+  return setup;
 }
 
 function lookUp({ engine, instanceId }: DockerSetup, handle: string, signal: AbortSignal) {

@@ -64,7 +64,7 @@ export class WarmPool {
   readonly #o: WarmPoolOptions;
   readonly #now: () => number;
   readonly #spares: Spare[] = [];
-  /** Handles of what is being leased or made. */
+  /** Handles of what is being leased. */
   readonly #held = new Set<string>();
   readonly #uses = new Map<string, { order: WarmOrder; at: number[] }>();
   #leased = 0;

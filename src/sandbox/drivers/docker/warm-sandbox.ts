@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { Rollback } from "../../rollback.ts";
 import { runDirOf } from "../../run-dir.ts";
 import { Stages } from "../../stages.ts";
 import type { DockerSetup, Job } from "./job.ts";
@@ -15,8 +16,13 @@ export function warmMaker(setupOf: () => DockerSetup): WarmMaker {
     make: async (order, signal) => {
       const setup = setupOf();
       const job = jobOf(setup, order, signal);
+      await using rollback = new Rollback(setup.log);
       const { id, startedAt } = await makeSpare(job);
-      return { handle: job.handle, id, startedAt, memoryMib: await usedMib(setup, id, signal) };
+      const { handle } = job;
+      rollback.add("spare", (undo) => removeSandbox(setup, { handle, id }, undo));
+      const memoryMib = await usedMib(setup, id, signal);
+      rollback.keep();
+      return { handle, id, startedAt, memoryMib };
     },
     memoryMib: ({ id }, signal) => usedMib(setupOf(), id, signal),
     discard: (spare, signal) => removeSandbox(setupOf(), spare, signal),
