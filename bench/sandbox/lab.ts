@@ -18,6 +18,8 @@ export interface SandboxLab extends AsyncDisposable {
   /** Tag of what a sandbox without wishes runs; the rival runs it, too. */
   readonly image: string;
   readonly signal: AbortSignal;
+  /** Another daemon of the same home, which keeps so many sandboxes ready; the caller's to close. */
+  readonly warmed: (size: number) => SandboxProvider;
   readonly ensure: (provider: SandboxProvider, handle: string, spec?: SandboxSpec) => Promise<void>;
   /** Waits until what was made ahead is there again: neither side pays for it in its own time. */
   readonly settle: () => Promise<void>;
@@ -38,13 +40,8 @@ export async function sandboxLab(limitMs: number): Promise<SandboxLab> {
   const runRoot = await mkdtemp(join(tmpdir(), "deco-bench-"));
   const cacheDir = join(import.meta.dirname, "../../.cache/deco");
   const instanceId = `bench${process.pid}`;
-  const providers = createProviders({
-    instanceId,
-    runRoot,
-    cacheDir,
-    log,
-    pausePool: PAUSE_POOL,
-  });
+  const fixed = { instanceId, runRoot, cacheDir, log, pausePool: PAUSE_POOL };
+  const providers = createProviders(fixed);
   const docker = new Docker({ socketPath: "/var/run/docker.sock", host: "" });
   const signal = AbortSignal.timeout(limitMs);
   const engine = existing(providers.get("docker"));
@@ -62,6 +59,7 @@ export async function sandboxLab(limitMs: number): Promise<SandboxLab> {
     engine,
     confined: existing(providers.get("process")),
     signal,
+    warmed: (warmSandboxes) => existing(createProviders({ ...fixed, warmSandboxes }).get("docker")),
     image: await firstImage(engine, context, signal),
     ensure: async (provider, handle, spec = {}) => {
       await provider.ensure(handle, spec, context, signal);

@@ -17,6 +17,8 @@ export interface LinkFlags {
   readonly keepSandboxes?: number;
   readonly idleMinutes?: number;
   readonly pausePool?: number;
+  readonly warmSandboxes?: number;
+  readonly warmMemoryMib?: number;
   readonly name?: string;
   readonly allowUnconfined?: boolean;
   readonly insecure?: boolean;

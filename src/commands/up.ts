@@ -56,7 +56,7 @@ export function up(flags: UpFlags): Command {
     const hubMs = Math.round(performance.now() - startedAt);
     const token = await hub.userToken({ user: OWNER, ttlSeconds: TOKEN_TTL_SECONDS });
     // Nothing comes after the one run.
-    const ahead = flags.once ? { pausePool: 0 } : {};
+    const ahead = flags.once ? { pausePool: 0, warmSandboxes: 0 } : {};
     await using daemon = await startDaemon({
       config: { ...config, ...ahead, hub: hub.url, tunnel: true, userToken: token },
       lock,

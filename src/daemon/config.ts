@@ -24,6 +24,8 @@ const Settings = z.object({
   keepSandboxes: z.coerce.number().int().min(0).max(256).default(4),
   idleMinutes: z.coerce.number().int().min(1).max(525_600).default(15),
   pausePool: z.coerce.number().int().min(0).max(32).default(2),
+  warmSandboxes: z.coerce.number().int().min(0).max(8).default(0),
+  warmMemoryMib: z.coerce.number().int().min(16).max(65_536).default(128),
   insecure: flagBoolean.default(false),
   dockerHost: z.string().min(1).optional(),
   logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
@@ -87,6 +89,16 @@ export const SETTINGS: Readonly<Record<SettingName, Setting>> = {
     flag: "--pause-pool <n>",
     env: "DECO_PAUSE_POOL",
     help: "pause containers made ahead, whose network the next sandboxes join (0: none)",
+  },
+  warmSandboxes: {
+    flag: "--warm-sandboxes <n>",
+    env: "DECO_WARM_SANDBOXES",
+    help: "most docker sandboxes kept ready for the specs in use (0: none)",
+  },
+  warmMemoryMib: {
+    flag: "--warm-memory-mib <n>",
+    env: "DECO_WARM_MEMORY_MIB",
+    help: "most memory in MiB that sandboxes kept ready may use together",
   },
   insecure: {
     flag: "--insecure",

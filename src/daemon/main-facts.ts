@@ -79,6 +79,7 @@ function snapshotOf(
     draining: drainUntilMs !== undefined,
     drain: drainUntilMs === undefined ? undefined : drainOf(parts, drainUntilMs),
     sandboxes: parts?.reconcile.counts(),
+    warm: config.warmSandboxes === 0 ? undefined : parts?.providers.get("docker")?.madeAhead?.(),
     startedAtMs,
     lastHeartbeatAtMs,
     missedHeartbeat,

@@ -129,6 +129,8 @@ function providersOf(config: Config, instanceId: string, log: Log) {
     log,
     allowUnconfined: config.allowUnconfined,
     pausePool: config.pausePool,
+    warmSandboxes: config.warmSandboxes,
+    warmMemoryMib: config.warmMemoryMib,
     dockerHost: config.dockerHost,
     dockerEnv: config.dockerEnv,
   });

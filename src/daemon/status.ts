@@ -1,6 +1,7 @@
 import type { DecoError } from "../protocol/errors.ts";
 import type { Capability, ProviderName, RunState } from "../protocol/messages.ts";
 import { isEnded } from "../protocol/run-events.ts";
+import type { MadeAhead } from "../sandbox/provider.ts";
 import type { ReconcileCounts } from "./reconcile.ts";
 import type { LinkState } from "./supervise-state.ts";
 
@@ -44,6 +45,8 @@ export interface StatusSnapshot {
   };
   /** The last look at the sandboxes (once a minute), and what looks have done since the start. */
   readonly sandboxes?: ReconcileCounts;
+  /** Sandboxes made ahead; absent where none are wanted. */
+  readonly warm?: MadeAhead;
   readonly load: { readonly runs: number; readonly maxRuns: number };
   /** Runs that are unfinished, or whose events the hub has not all acknowledged. */
   readonly runs: readonly RunState[];
@@ -63,6 +66,7 @@ export interface StatusFacts
   readonly draining: boolean;
   readonly drain?: StatusSnapshot["drain"] | undefined;
   readonly sandboxes?: ReconcileCounts | undefined;
+  readonly warm?: MadeAhead | undefined;
   readonly startedAtMs: number;
   readonly lastHeartbeatAtMs?: number | undefined;
   readonly missedHeartbeat?: DecoError | undefined;
@@ -103,6 +107,7 @@ export function statusSnapshot(facts: StatusFacts): StatusSnapshot {
     capabilities: facts.capabilities,
     ...(facts.drain === undefined ? {} : { drain: facts.drain }),
     ...(facts.sandboxes === undefined ? {} : { sandboxes: facts.sandboxes }),
+    ...(facts.warm === undefined ? {} : { warm: facts.warm }),
     load: { runs: active.length, maxRuns: facts.maxRuns },
     runs: runs.filter((run) => !isEnded(run.status) || run.firstSeq <= run.lastSeq),
     socket: facts.socket,

@@ -4,10 +4,10 @@ import type { z } from "zod";
 import { DecoError } from "../protocol/errors.ts";
 import { isEnded } from "../protocol/run-events.ts";
 import type { Adapter } from "./adapters/adapter.ts";
-import type { Authorize } from "./auth.ts";
+import type { Authorize, TokenCheck } from "./auth.ts";
 import { streamEvents } from "./event-stream.ts";
 import { proxyRequest } from "./port-proxy.ts";
-import { RunAck, RunRequest } from "./requests.ts";
+import { NewToken, RunAck, RunRequest } from "./requests.ts";
 import { runView, summaryView } from "./run-view.ts";
 import type { Run, Runs } from "./runs.ts";
 import { unpack } from "./unpack.ts";
@@ -22,6 +22,8 @@ export interface AppOptions {
   readonly runs: Runs;
   readonly adapters: readonly Adapter[];
   readonly authorize: Authorize;
+  /** Takes the token that counts from now on; absent: it can't be exchanged. */
+  readonly replace?: TokenCheck["replace"];
   /** Where archives are unpacked. */
   readonly workspace: string;
   readonly pingMs?: number;
@@ -45,6 +47,7 @@ export function createApp(options: AppOptions): Harnessd {
     return c.json({ harnesses });
   });
   addRuns(app, options);
+  addToken(app, options);
   app.put("/v1/archive", async (c) => {
     const keep = c.req.query("keep") === "1";
     // Not destroyed when a bad member ends the reading: the answer says which it was.
@@ -111,6 +114,19 @@ function addRuns(app: Harnessd, { runs, pingMs }: AppOptions): void {
       return failure(409, "run_not_waiting", `run "${record.id}" waits for nothing`);
     });
   }
+}
+
+/** For a sandbox that was made ahead: whoever it is for now gets a token that nobody had before. */
+function addToken(app: Harnessd, { runs, replace }: AppOptions): void {
+  if (replace === undefined) return;
+  app.put("/v1/token", async (c) => {
+    const { token } = parse(NewToken, await readJson(c));
+    if (runs.list().length > 0) {
+      return failure(409, "run_conflict", "the token is exchanged before the first run alone");
+    }
+    replace(token);
+    return c.json({ replaced: true });
+  });
 }
 
 function ports(c: Ctx): Response {

@@ -24,8 +24,25 @@ export async function takeToken(path: string, optional: boolean): Promise<string
   return token;
 }
 
+/** The one token that counts, which the daemon may exchange for another. */
+export interface TokenCheck {
+  readonly authorize: Authorize;
+  /** From now on this one counts, and the one before no more. */
+  readonly replace: (token: string) => void;
+}
+
+export function tokenCheck(token: string | undefined): TokenCheck {
+  let check = bearerCheck(token);
+  return {
+    authorize: (headers) => check(headers),
+    replace: (next) => {
+      check = bearerCheck(next);
+    },
+  };
+}
+
 /** The token stands in `authorization: Bearer …`; it is compared in constant time. */
-export function bearerCheck(token: string | undefined): Authorize {
+function bearerCheck(token: string | undefined): Authorize {
   if (token === undefined) return () => true;
   const expected = digest(token);
   return (headers) => {

@@ -2,7 +2,7 @@
 import { claudeAdapter } from "./adapters/claude-code.ts";
 import { shellAdapter } from "./adapters/shell.ts";
 import { createApp } from "./app.ts";
-import { bearerCheck, takeToken } from "./auth.ts";
+import { takeToken, tokenCheck } from "./auth.ts";
 import { type HarnessdConfig, readConfig } from "./config.ts";
 import { ModelForwarder } from "./model-forwarder.ts";
 import { Runs } from "./runs.ts";
@@ -16,7 +16,7 @@ const READERS_MS = 300;
 async function main(config: HarnessdConfig): Promise<void> {
   // The token first: nothing is started, not even a listener, while it lies on disk.
   const token = await takeToken(config.tokenFile, config.allowUnauthenticated);
-  const authorize = bearerCheck(token);
+  const { authorize, replace } = tokenCheck(token);
   const forwarder = new ModelForwarder(config.modelUpstream);
   const adapters = [shellAdapter(), claudeAdapter({ path: config.baseEnv["PATH"] ?? "" })];
   const runs = await Runs.open({
@@ -30,7 +30,7 @@ async function main(config: HarnessdConfig): Promise<void> {
   });
   const { address, socketPath, socketUid } = config;
   const server = await startServer({
-    app: createApp({ runs, adapters, authorize, workspace: config.workspace }),
+    app: createApp({ runs, adapters, authorize, replace, workspace: config.workspace }),
     authorize,
     ...(address ? { address } : {}),
     ...(socketPath === undefined ? {} : { socketPath }),

@@ -44,3 +44,6 @@ export type RunRequest = z.infer<typeof RunRequest>;
 
 /** `POST /v1/runs/{id}/ack` */
 export const RunAck = z.strictObject({ seq: z.int().min(0) });
+
+/** `PUT /v1/token` */
+export const NewToken = z.strictObject({ token: z.string().regex(/^[A-Za-z0-9_-]{32,256}$/) });

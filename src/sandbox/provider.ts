@@ -51,6 +51,8 @@ export interface SandboxProvider {
    * network when nothing is in it). No other call follows.
    */
   close?(signal: AbortSignal): Promise<void>;
+  /** Sandboxes that are ready for runs to come; they are in no list. */
+  madeAhead?(): MadeAhead;
   /** Files in and out of the workspace. */
   readonly files?: SandboxFiles;
   /**
@@ -71,6 +73,18 @@ export interface SandboxProvider {
   exec?(handle: string, command: readonly string[], signal: AbortSignal): AsyncIterable<ExecChunk>;
   /** The last lines that init and harnessd wrote. */
   logs?(handle: string, lines: number, signal: AbortSignal): Promise<string>;
+}
+
+/** Sandboxes made ahead. */
+export interface MadeAhead {
+  readonly ready: number;
+  /** What they use together, as it was measured last. */
+  readonly memoryMib: number;
+  /** Runs that got one since the daemon started. */
+  readonly leased: number;
+  /** When the next one is tried, after failures (RFC 3339), and why it failed. */
+  readonly retryAt?: string;
+  readonly reason?: string;
 }
 
 export interface ProviderProbe {
@@ -107,7 +121,7 @@ export interface EnsureContext {
   readonly inUse?: () => boolean;
   /**
    * Called when a stage begins: image (in it pull or build, where one is needed), create, boot, ready;
-   * restart, when harnessd was broken.
+   * lease instead of these, for one that was made ahead; restart, when harnessd was broken.
    */
   onStage(stage: string): void;
   /** Called when a stage that takes long has come so far, and when one ended well. */

@@ -9,9 +9,10 @@ import {
   readFile,
   rename,
   rm,
+  symlink,
   writeFile,
 } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { z } from "zod";
 import { DecoError } from "../protocol/errors.ts";
 import type { ProviderName } from "../protocol/messages.ts";
@@ -153,10 +154,12 @@ export async function readRecord(dir: RunDir): Promise<SandboxRecord | undefined
 
 /** Every readable record under the run root. */
 export async function listRecords(runRoot: string): Promise<SandboxRecord[]> {
-  const names = await readdir(runRoot).catch(() => []);
+  const entries = await readdir(runRoot, { withFileTypes: true }).catch(() => []);
   const records: SandboxRecord[] = [];
-  for (const name of names) {
-    const base = join(runRoot, name);
+  for (const entry of entries) {
+    // It names another one a second time.
+    if (entry.isSymbolicLink()) continue;
+    const base = join(runRoot, entry.name);
     const record = await readRecord({
       base,
       run: join(base, "run"),
@@ -165,6 +168,22 @@ export async function listRecords(runRoot: string): Promise<SandboxRecord[]> {
     if (record !== undefined) records.push(record);
   }
   return records;
+}
+
+/**
+ * Moves all of one sandbox's directory to another's place, for a container that was made ahead; a
+ * link stays, because the engine goes by the old path at the next start.
+ */
+export async function moveRunDir(from: RunDir, to: RunDir): Promise<void> {
+  await removeRunDir(to);
+  await rename(from.base, to.base);
+  await linkRunDir(from, to);
+}
+
+/** Makes the old path of a moved directory lead to it, whatever stands there. */
+export async function linkRunDir(from: RunDir, to: RunDir): Promise<void> {
+  await removeRunDir(from);
+  await symlink(basename(to.base), from.base);
 }
 
 /** Removes everything of the sandbox on disk; links inside are not followed. */

@@ -1,6 +1,6 @@
 import type Dockerode from "dockerode";
 import { memoryMibOf, type WantedSandbox } from "../../sandbox-spec.ts";
-import { LABELS, type Names } from "./names.ts";
+import { LABELS, type Names, WARM_ROLE } from "./names.ts";
 import { joining } from "./pause.ts";
 import { type Place, threadNames } from "./place.ts";
 import { HARNESS_PORT, type TierFacts, tierEnvironment, tierHostConfig } from "./tiers.ts";
@@ -9,6 +9,8 @@ import { workspaceMount } from "./workspace.ts";
 export interface ContainerFacts {
   readonly names: Names;
   readonly handle: string;
+  /** Made ahead, for nobody yet. */
+  readonly spare: boolean;
   readonly instanceId: string;
   readonly wanted: WantedSandbox;
   readonly imageTag: string;
@@ -61,6 +63,7 @@ function labels(facts: ContainerFacts): Record<string, string> {
   return {
     [LABELS.instance]: facts.instanceId,
     [LABELS.handle]: facts.handle,
+    ...(facts.spare ? { [LABELS.role]: WARM_ROLE } : {}),
     [LABELS.spec]: facts.wanted.hash,
     [LABELS.created]: facts.createdAt,
     [LABELS.rundir]: facts.runDir,

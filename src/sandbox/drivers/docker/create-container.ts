@@ -55,6 +55,7 @@ export async function createContainer(
   const wanted = containerOptions({
     names,
     handle: job.handle,
+    spare: job.spare === true,
     instanceId: setup.instanceId,
     wanted: job.wanted,
     imageTag: o.image,

@@ -13,6 +13,10 @@ export interface DockerProviderOptions extends EngineWhere {
   readonly modelTransport?: ModelTransport;
   /** Pause containers that are kept ready for the next sandboxes; 0. The owner must then close it. */
   readonly pausePool?: number;
+  /** Sandboxes that are kept ready for specs in use; 0. The owner must then close it. */
+  readonly warmSandboxes?: number;
+  /** MiB that all of them together may use; 128. */
+  readonly warmMemoryMib?: number;
   /** MiB that must be free on the engine's disk; 100. */
   readonly engineDiskMib?: number;
   /** Until a started container must answer; 30,000. */

@@ -6,7 +6,7 @@ import type {
   SandboxInfo,
   SandboxProvider,
 } from "../../provider.ts";
-import { listRecords, readRecord, removeRunDir, runDirOf } from "../../run-dir.ts";
+import { listRecords, readRecord, runDirOf } from "../../run-dir.ts";
 import type { ResolvedSpec } from "../../sandbox-spec.ts";
 import { Semaphore } from "../../semaphore.ts";
 import { SharedWork } from "../../shared-work.ts";
@@ -16,56 +16,50 @@ import { dockerEngine } from "./engine.ts";
 import { execIn } from "./exec.ts";
 import { type DockerSetup, probeAndNote, type Seen } from "./job.ts";
 import { type ContainerLook, containerLogs, infoOf, lookAt, unknownInfo } from "./look.ts";
-import { LABELS, namesOf } from "./names.ts";
+import { handleOf, isSpare, LABELS, namesOf, WARM_ROLE } from "./names.ts";
 import { instanceNetwork } from "./network.ts";
 import { findOrphans, removeOrphan } from "./orphans.ts";
-import { pauseOf } from "./pause.ts";
 import { PausePool } from "./pause-pool.ts";
 import { killStrangers, strangers } from "./processes.ts";
 import { ensureContainer } from "./provision.ts";
-import { removeForced, removeVolume } from "./remove.ts";
+import { removeSandbox } from "./remove-sandbox.ts";
 import { threadNetworks } from "./thread-network.ts";
+import { WarmPool } from "./warm-pool.ts";
+import { warmMaker } from "./warm-sandbox.ts";
 import { dockerFiles } from "./workspace.ts";
 
 /** Sandboxes as hardened containers of the local Docker engine. */
 export function dockerProvider(options: DockerProviderOptions): SandboxProvider {
-  const engine = dockerEngine(options, options.callTimeoutMs);
-  const uid = sandboxUid();
   const works = new SharedWork<SandboxInfo>();
-  // More at once bring nothing: two cores start about 4 a second however many wait.
-  const starts = new Semaphore(8 * availableParallelism());
-  const seen: Seen = { tags: new Map(), digests: new Map() };
-  const own = { engine, instanceId: options.instanceId, log: options.log };
-  const network = instanceNetwork(own);
-  const pauses = new PausePool({
-    ...own,
-    size: options.pausePool ?? 0,
-    image: (signal) => findPauseImage({ ...options, engine, seen }, signal),
-    network: (signal) => network.ensure(signal),
-    idle: () => starts.idle,
-  });
-  const readyTimeoutMs = options.readyTimeoutMs ?? 30_000;
-  const threads = threadNetworks(own);
-  const setup = { ...options, engine, uid, starts, network, pauses, threads, seen, readyTimeoutMs };
+  const setup = setupOf(options);
+  const { engine, network, pauses, threads, warm } = setup;
   return {
     name: "docker",
     probe: (signal) => probeAndNote(setup, signal),
     prepare: async ({ ahead }, signal) => {
+      await warm.tend(signal);
       await pauses.reap(signal);
-      if (ahead) pauses.refill();
+      if (!ahead) return;
+      pauses.refill();
+      warm.refill();
     },
     close: async (signal) => {
+      await warm.close(signal);
       await pauses.close(signal);
       await threads.removeUnused(signal);
       await network.removeIfUnused(signal);
     },
     ensure: (handle: string, spec: ResolvedSpec, context: EnsureContext, signal: AbortSignal) =>
       works.run(handle, signal, (shared) =>
-        ensureContainer(setup, { handle, spec, context }, shared).finally(() => pauses.refill()),
+        ensureContainer(setup, { handle, spec, context }, shared).finally(() => {
+          pauses.refill();
+          warm.refill();
+        }),
       ),
+    madeAhead: () => warm.counts(),
     list: (signal, o) => listContainers(setup, signal, o?.deadlineMs),
     inspect: (handle, signal) => inspectContainer(setup, handle, signal),
-    remove: (handle, signal) => removeContainer(setup, handle, signal),
+    remove: (handle, signal) => removeSandbox(setup, { handle }, signal),
     processesLeft: async (handle, signal) => {
       const found = await killTarget(setup, handle, signal);
       return found === undefined ? 0 : (await strangers(found)).length;
@@ -85,6 +79,35 @@ export function dockerProvider(options: DockerProviderOptions): SandboxProvider 
     logs: (handle, lines, signal) =>
       containerLogs(engine, { name: namesOf(options.instanceId, handle).container, lines, signal }),
   };
+}
+
+function setupOf(options: DockerProviderOptions): DockerSetup {
+  const engine = dockerEngine(options, options.callTimeoutMs);
+  // More at once bring nothing: two cores start about 4 a second however many wait.
+  const starts = new Semaphore(8 * availableParallelism());
+  const idle = () => starts.idle;
+  const seen: Seen = { tags: new Map(), digests: new Map() };
+  const own = { engine, instanceId: options.instanceId, log: options.log };
+  const network = instanceNetwork(own);
+  const pauses = new PausePool({
+    ...own,
+    size: options.pausePool ?? 0,
+    image: (signal) => findPauseImage({ ...options, engine, seen }, signal),
+    network: (signal) => network.ensure(signal),
+    idle,
+  });
+  const warm = new WarmPool({
+    size: options.warmSandboxes ?? 0,
+    memoryMib: options.warmMemoryMib ?? 128,
+    maker: warmMaker(() => setup),
+    idle,
+    log: options.log,
+  });
+  const threads = threadNetworks(own);
+  const readyTimeoutMs = options.readyTimeoutMs ?? 30_000;
+  const parts = { engine, starts, network, pauses, threads, warm, seen, readyTimeoutMs };
+  const setup: DockerSetup = { ...options, ...parts, uid: sandboxUid() };
+  return setup;
 }
 
 function lookUp({ engine, instanceId }: DockerSetup, handle: string, signal: AbortSignal) {
@@ -127,6 +150,11 @@ function sandboxUid(): number {
   return own === 0 ? 1000 : own;
 }
 
+function isSandbox(name: string, labels: Readonly<Record<string, string>>): boolean {
+  const role = labels[LABELS.role];
+  return role === undefined || (role === WARM_ROLE && !isSpare(name, labels));
+}
+
 async function listContainers(
   setup: DockerSetup,
   signal: AbortSignal,
@@ -144,10 +172,10 @@ async function listContainers(
       (docker, abortSignal) => docker.listContainers({ all: true, filters, abortSignal }),
       { signal: within },
     );
-    const sandboxes = found.filter(({ Labels }) => Labels[LABELS.role] === undefined);
+    const sandboxes = found.filter(({ Names, Labels }) => isSandbox(Names[0] ?? "", Labels));
     const infos = await Promise.all(
-      sandboxes.map(async ({ Labels }) => {
-        const handle = Labels[LABELS.handle] ?? "";
+      sandboxes.map(async ({ Names, Labels }) => {
+        const handle = handleOf(Names[0] ?? "", Labels);
         const look = await lookUp(setup, handle, within);
         return (
           look &&
@@ -166,26 +194,6 @@ async function listContainers(
     if (error.code !== "docker_unavailable" || records.length === 0) throw error;
     return unknown();
   }
-}
-
-/** The sandbox with its pause; what it kept on disk only when both are gone. */
-async function removeContainer(
-  setup: DockerSetup,
-  handle: string,
-  signal: AbortSignal,
-): Promise<void> {
-  const { engine, instanceId } = setup;
-  const names = namesOf(instanceId, handle);
-  const found = await lookUp(setup, handle, signal);
-  const pause = pauseOf(found?.networkMode ?? "");
-  const gone = [found?.id, pause].filter((id) => id !== undefined);
-  await Promise.all(gone.map((id) => removeForced(engine, id, signal)));
-  await Promise.all([
-    removeVolume(engine, names.volume, signal),
-    removeRunDir(runDirOf(setup.runRoot, "docker", handle)),
-  ]);
-  const thread = found?.labels[LABELS.network];
-  if (thread !== undefined) await setup.threads.removeIfUnused(thread, signal);
 }
 
 async function* exec(

@@ -13,6 +13,7 @@ import type { InstanceNetwork } from "./network.ts";
 import type { PausePool } from "./pause-pool.ts";
 import { type ModelTransport, probeDocker } from "./probe.ts";
 import type { ThreadNetworks } from "./thread-network.ts";
+import type { WarmPool } from "./warm-pool.ts";
 
 export interface DockerSetup extends DockerProviderOptions {
   readonly engine: Engine;
@@ -21,6 +22,7 @@ export interface DockerSetup extends DockerProviderOptions {
   readonly network: InstanceNetwork;
   readonly pauses: PausePool;
   readonly threads: ThreadNetworks;
+  readonly warm: WarmPool;
   readonly seen: Seen;
   readonly readyTimeoutMs: number;
 }
@@ -42,6 +44,8 @@ export interface Seen {
 export interface Job {
   readonly setup: DockerSetup;
   readonly handle: string;
+  /** It is made ahead, for nobody yet. */
+  readonly spare?: boolean;
   readonly context: EnsureContext;
   readonly wanted: WantedSandbox;
   readonly names: Names;

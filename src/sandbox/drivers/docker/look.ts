@@ -1,15 +1,17 @@
+import { dirname } from "node:path";
 import type Dockerode from "dockerode";
 import { DecoError } from "../../../protocol/errors.ts";
 import type { SandboxInfo } from "../../provider.ts";
-import type { SandboxRecord } from "../../run-dir.ts";
+import { runDirOf, type SandboxRecord } from "../../run-dir.ts";
 import { tierOf } from "../../sandbox-spec.ts";
 import { type Engine, orMissing } from "./engine.ts";
-import { LABELS } from "./names.ts";
+import { handleOf, LABELS, WARM_ROLE } from "./names.ts";
 import { HARNESS_PORT, isPrivileged } from "./tiers.ts";
 
 /** One look at a container of ours. */
 export interface ContainerLook {
   readonly id: string;
+  readonly handle: string;
   readonly status: "running" | "stopped";
   /** The engine's word for it: created, running, paused, restarting, exited, dead. */
   readonly engineStatus: string;
@@ -31,6 +33,8 @@ export interface ContainerLook {
   /** Whether it sees the pids of the engine's host. */
   readonly hostPids: boolean;
   readonly imageId: string;
+  /** Name of the volume that is its workspace; undefined for a folder of the host. */
+  readonly volume: string | undefined;
   readonly labels: Readonly<Record<string, string>>;
 }
 
@@ -68,6 +72,7 @@ function readLook(found: Dockerode.ContainerInspectInfo): ContainerLook {
   const running = state.Running && ["running", "paused"].includes(state.Status);
   return {
     id: found.Id,
+    handle: handleOf(found.Name, found.Config.Labels),
     status: running ? "running" : "stopped",
     engineStatus: state.Status,
     exitCode: state.ExitCode,
@@ -81,8 +86,13 @@ function readLook(found: Dockerode.ContainerInspectInfo): ContainerLook {
     networkMode: found.HostConfig.NetworkMode ?? "",
     hostPids: found.HostConfig.PidMode === "host",
     imageId: found.Image,
+    volume: workspaceVolume(found),
     labels: found.Config.Labels,
   };
+}
+
+function workspaceVolume({ Mounts }: Dockerode.ContainerInspectInfo): string | undefined {
+  return Mounts.find((one) => one.Destination === "/workspace" && one.Type === "volume")?.Name;
 }
 
 /** By port inside, what is bound on 127.0.0.1. */
@@ -100,7 +110,7 @@ function publishedPorts({
 export function infoOf(look: ContainerLook, record: SandboxRecord | undefined): SandboxInfo {
   const image = look.labels[LABELS.image];
   return {
-    handle: look.labels[LABELS.handle] ?? "",
+    handle: look.handle,
     provider: "docker",
     status: look.status,
     ...(look.port === undefined ? {} : { url: `http://127.0.0.1:${look.port}` }),
@@ -112,11 +122,24 @@ export function infoOf(look: ContainerLook, record: SandboxRecord | undefined): 
     ...(Object.keys(look.ports).length === 0 ? {} : { ports: look.ports }),
     id: look.id,
     startedAt: look.startedAt,
-    createdAt: look.labels[LABELS.created] ?? look.startedAt,
+    createdAt: createdAtOf(look, record),
     harnesses: record?.harnesses ?? [],
     confined: !isPrivileged(tierOf(Number(look.labels[LABELS.tier]))),
-    runDir: look.labels[LABELS.rundir] ?? "",
+    runDir: runPathOf(look),
   };
+}
+
+/** One that was made ahead is as old as its lease. */
+function createdAtOf({ labels, startedAt }: ContainerLook, record: SandboxRecord | undefined) {
+  const leased = labels[LABELS.role] === WARM_ROLE ? record?.createdAt : undefined;
+  return leased ?? labels[LABELS.created] ?? startedAt;
+}
+
+/** A lease moves the directory, and leaves a link where the label says that it is. */
+function runPathOf({ labels, handle }: ContainerLook): string {
+  const path = labels[LABELS.rundir];
+  if (path === undefined || labels[LABELS.role] !== WARM_ROLE) return path ?? "";
+  return runDirOf(dirname(dirname(path)), "docker", handle).run;
 }
 
 /** What is known of a sandbox while the engine does not answer: time-out is not dead (LESSONS 27). */

@@ -13,9 +13,26 @@ export const LABELS = {
   network: "dev.deco-link.thread-network",
   /** What its template and runtime say that it is good for, with commas between. */
   labels: "dev.deco-link.labels",
-  /** What is no sandbox says here what it is: `pause`. */
+  /** What is no sandbox, or was none at first, says here what it is: `pause`, `warm`. */
   role: "dev.deco-link.role",
 } as const;
+
+/** Value of the role label: a sandbox that was made ahead. A lease renames it; labels stay. */
+export const WARM_ROLE = "warm";
+
+type Labels = Readonly<Record<string, string>>;
+
+/** Whose sandbox it is: one that was made ahead has that in its name alone. */
+export function handleOf(name: string, labels: Labels): string {
+  const first = labels[LABELS.handle] ?? "";
+  const prefix = `/${networkOf(labels[LABELS.instance] ?? "")}-`;
+  const isWarm = labels[LABELS.role] === WARM_ROLE && name.startsWith(prefix);
+  return isWarm ? name.slice(prefix.length) : first;
+}
+
+/** Whether it was made ahead and is nobody's yet. */
+export const isSpare = (name: string, labels: Labels) =>
+  labels[LABELS.role] === WARM_ROLE && handleOf(name, labels) === labels[LABELS.handle];
 
 export interface Names {
   readonly container: string;

@@ -1,14 +1,16 @@
-import { readdir, rm, stat } from "node:fs/promises";
+import { lstat, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Orphan } from "../../provider.ts";
 import { readRecord } from "../../run-dir.ts";
 import { orMissing } from "./engine.ts";
 import type { DockerSetup } from "./job.ts";
-import { LABELS } from "./names.ts";
+import { handleOf, LABELS } from "./names.ts";
 import { removeVolume } from "./remove.ts";
 
 /** What is younger may be on the way to a sandbox: no step from the first to the last takes longer. */
 const GRACE_MS = 5 * 60_000;
+
+const LOST = "its container is gone";
 
 type Setup = Pick<DockerSetup, "engine" | "instanceId" | "runRoot" | "network">;
 
@@ -38,7 +40,7 @@ export async function findOrphans(
   const old = ({ createdAt }: Orphan) => now - Date.parse(createdAt) >= GRACE_MS;
   const found = await Promise.all(dirs.map((name) => orphanDir(setup, whole, name)));
   return [
-    ...volumes.filter((one) => !usesHandle(whole, one.handle)),
+    ...volumes.filter((one) => !usesHandle(whole, one.handle) && !mounts(whole, one.name)),
     ...networks.filter(({ name }) => name !== setup.network.name && !usesNetwork(whole, name)),
     ...found.filter((one) => one !== undefined),
   ].filter(old);
@@ -59,8 +61,15 @@ export async function removeOrphan(
   );
 }
 
+/** One that was made ahead has two: what it was made with, and whose it is. */
 const usesHandle = ({ containers }: Whole, handle: string | undefined) =>
-  containers.some(({ Labels }) => Labels[LABELS.handle] === handle);
+  containers.some(
+    ({ Names, Labels }) =>
+      Labels[LABELS.handle] === handle || handleOf(Names[0] ?? "", Labels) === handle,
+  );
+
+const mounts = ({ containers }: Whole, volume: string) =>
+  containers.some(({ Mounts }) => Mounts.some(({ Name }) => Name === volume));
 
 /** Those that don't run keep their place in it, too. */
 const usesNetwork = ({ containers }: Whole, name: string) =>
@@ -80,12 +89,16 @@ async function orphanDir(
   const run = join(base, "run");
   const record = await readRecord({ base, run, record: join(base, "sandbox.json") });
   if (whole.containers.some(({ Labels }) => Labels[LABELS.rundir] === run)) return undefined;
-  const found = await stat(base).catch(() => undefined);
+  const found = await lstat(base).catch(() => undefined);
   if (found === undefined) return undefined;
+  if (found.isSymbolicLink()) {
+    // Left by a lease whose sandbox is gone; while that is there, a container has this label.
+    return { kind: "run directory", name, createdAt: found.mtime.toISOString(), reason: LOST };
+  }
   const createdAt = found.mtime.toISOString();
   if (record?.provider === "docker") {
     if (usesHandle(whole, record.handle)) return undefined;
-    const reason = "its container is gone";
+    const reason = LOST;
     return { kind: "run directory", name, handle: record.handle, createdAt, reason };
   }
   if (record !== undefined || !(await isHalfMade(base))) return undefined;
@@ -125,7 +138,7 @@ async function listVolumes(setup: Setup, signal: AbortSignal): Promise<Orphan[]>
       name: volume.Name,
       handle,
       createdAt,
-      reason: "its container is gone",
+      reason: LOST,
     };
   });
 }

@@ -2,6 +2,7 @@ import type { EnsureContext, SandboxInfo } from "../../provider.ts";
 import { isBrokenInside, reuseWait } from "../../ready.ts";
 import { Rollback } from "../../rollback.ts";
 import {
+  linkRunDir,
   makeRunDir,
   readRecord,
   removeRunDir,
@@ -23,8 +24,10 @@ import { LABELS, namesOf } from "./names.ts";
 import { choosePlace, hasLostPlace, restorePlace } from "./place.ts";
 import { preflight } from "./preflight.ts";
 import { removeForced } from "./remove.ts";
+import { firstHandle, removeSandbox } from "./remove-sandbox.ts";
 import { startAndWait, waitUntilReady } from "./start-container.ts";
 import { refuseTier } from "./tiers.ts";
+import { leaseSpare } from "./warm-lease.ts";
 import { checkWorkspaceSpec, settleWorkspace } from "./workspace.ts";
 
 interface Order {
@@ -41,12 +44,15 @@ export async function ensureContainer(
 ): Promise<SandboxInfo> {
   const wanted = wantedSandbox(spec, "docker", { egress: "open" });
   checkWorkspaceSpec(wanted);
-  const names = namesOf(setup.instanceId, handle);
+  const own = namesOf(setup.instanceId, handle);
   const dir = runDirOf(setup.runRoot, "docker", handle);
   const stages = new Stages((stage) => context.onStage(stage), context.onProgress);
-  const job: Job = { setup, handle, context, wanted, names, dir, stages, signal };
-  const found = await usable(job, await look(job, signal));
-  if (found === undefined) return await setup.starts.run(signal, () => makeNew(job));
+  const first: Job = { setup, handle, context, wanted, names: own, dir, stages, signal };
+  const had = await look(first, signal);
+  const names = { ...own, volume: await volumeOf(first, had) };
+  const job: Job = { ...first, names };
+  const found = await usable(job, had);
+  if (found === undefined) return await setup.starts.run(signal, () => leaseOrMake(job));
   sameSpec(handle, found.labels[LABELS.spec], wanted.hash);
   return await reuse(job, found);
 }
@@ -63,11 +69,37 @@ async function usable(job: Job, found: ContainerLook | undefined) {
   return undefined;
 }
 
-async function makeNew(job: Job): Promise<SandboxInfo> {
-  const { setup, stages, dir } = job;
+/** A sandbox that was made ahead keeps the volume that it was made with. */
+async function volumeOf({ setup, names, dir }: Job, found: ContainerLook | undefined) {
+  if (found?.volume !== undefined) return found.volume;
+  const madeAs = firstHandle(found, (await readRecord(dir))?.extra);
+  return madeAs === undefined ? names.volume : namesOf(setup.instanceId, madeAs).volume;
+}
+
+async function leaseOrMake(job: Job): Promise<SandboxInfo> {
   const record = await newRecord(job, undefined);
   refuseTier(job.wanted, record.extra["transport"] === "gateway" ? "gateway" : "socket");
   const { hasVolume } = await preflight(job);
+  // What a workspace that lost its container holds is in no sandbox that was made ahead.
+  const leased = hasVolume ? undefined : await leaseSpare(job, record);
+  if (leased === undefined) return await makeNew(job, { record, hasVolume });
+  await using rollback = new Rollback(job.setup.log);
+  rollback.add("lease", (undo) => removeSandbox(job.setup, { handle: job.handle }, undo));
+  await settleWorkspace(job);
+  rollback.keep();
+  return { ...leased, ...job.stages.result() };
+}
+
+/** Makes a container for nobody yet; what is its sandbox's own comes with the lease. */
+export async function makeSpare(job: Job): Promise<SandboxInfo> {
+  return await makeNew(job, { record: await newRecord(job, undefined), hasVolume: false });
+}
+
+async function makeNew(
+  job: Job,
+  { record, hasVolume }: { record: SandboxRecord; hasVolume: boolean },
+): Promise<SandboxInfo> {
+  const { setup, stages, dir } = job;
   const image = await stages.run("image", () => findImage(job));
   await using rollback = new Rollback(setup.log);
   await stages.run("create", async () => {
@@ -81,7 +113,7 @@ async function makeNew(job: Job): Promise<SandboxInfo> {
     await createInPlace(job, rollback, { image, record, modelPort: port?.modelPort });
   });
   const info = await startAndWait(job, record);
-  await settleWorkspace(job);
+  if (job.spare !== true) await settleWorkspace(job);
   rollback.keep();
   return { ...info, ...stages.result() };
 }
@@ -151,11 +183,14 @@ async function startAgain(
 ): Promise<SandboxInfo> {
   const { setup, dir, stages } = job;
   const record = known ?? (await newRecord(job, found.labels[LABELS.created]));
+  const madeAs = firstHandle(found);
   await using rollback = new Rollback(setup.log);
   await stages.run("create", async () => {
     if (found.status === "running") await kill(job, job.signal);
     await renewRunDir(dir, record);
     await writeRecord(dir, record);
+    // The engine mounts by the old path, which a wiped run root took along.
+    if (madeAs !== undefined) await linkRunDir(runDirOf(setup.runRoot, "docker", madeAs), dir);
     const port = await job.context.beforeStart?.(dir.run, setup.uid);
     if (await restorePlace(job, found)) return;
     await makeAnew(job, rollback, { found, record, modelPort: port?.modelPort });

@@ -1,0 +1,74 @@
+import { randomBytes } from "node:crypto";
+import { Rollback } from "../../rollback.ts";
+import { runDirOf } from "../../run-dir.ts";
+import { Stages } from "../../stages.ts";
+import type { DockerSetup, Job } from "./job.ts";
+import { isSpare, LABELS, namesOf, WARM_ROLE } from "./names.ts";
+import { makeSpare } from "./provision.ts";
+import { removeSandbox } from "./remove-sandbox.ts";
+import type { WarmMaker, WarmOrder } from "./warm-pool.ts";
+
+const MIB = 1024 * 1024;
+
+/** Makes sandboxes ahead as all others are made, under a name of their own. */
+export function warmMaker(setupOf: () => DockerSetup): WarmMaker {
+  return {
+    make: async (order, signal) => {
+      const setup = setupOf();
+      const job = jobOf(setup, order, signal);
+      await using rollback = new Rollback(setup.log);
+      const { id, startedAt } = await makeSpare(job);
+      const { handle } = job;
+      rollback.add("spare", (undo) => removeSandbox(setup, { handle, id }, undo));
+      const memoryMib = await usedMib(setup, id, signal);
+      rollback.keep();
+      return { handle, id, startedAt, memoryMib };
+    },
+    memoryMib: ({ id }, signal) => usedMib(setupOf(), id, signal),
+    discard: (spare, signal) => removeSandbox(setupOf(), spare, signal),
+    list: (signal) => listSpares(setupOf(), signal),
+  };
+}
+
+function jobOf(setup: DockerSetup, { wanted, harness }: WarmOrder, signal: AbortSignal): Job {
+  const handle = `w-${randomBytes(8).toString("hex")}`;
+  const { instanceId, runRoot } = setup;
+  return {
+    setup,
+    handle,
+    spare: true,
+    context: { instanceId, ...(harness === undefined ? {} : { harness }), onStage() {} },
+    wanted,
+    names: namesOf(instanceId, handle),
+    dir: runDirOf(runRoot, "docker", handle),
+    stages: new Stages(() => {}),
+    signal,
+  };
+}
+
+/** As the kernel counts it, without files that it may drop; the limit where it tells nothing. */
+async function usedMib({ engine }: DockerSetup, id: string, signal: AbortSignal): Promise<number> {
+  const { memory_stats: memory } = await engine.call(
+    "measure a container",
+    (docker) => docker.getContainer(id).stats({ stream: false, "one-shot": true }),
+    { signal },
+  );
+  const { usage, limit } = memory;
+  // A container that does not run any more has none.
+  if (usage === undefined) return Math.ceil((limit ?? 0) / MIB);
+  return Math.ceil((usage - (memory.stats?.inactive_file ?? 0)) / MIB);
+}
+
+async function listSpares({ engine, instanceId }: DockerSetup, signal: AbortSignal) {
+  const filters = {
+    label: [`${LABELS.instance}=${instanceId}`, `${LABELS.role}=${WARM_ROLE}`],
+  };
+  const found = await engine.call(
+    "list containers",
+    (docker, abortSignal) => docker.listContainers({ all: true, filters, abortSignal }),
+    { signal },
+  );
+  return found
+    .filter(({ Names, Labels }) => isSpare(Names[0] ?? "", Labels))
+    .map(({ Id, Labels }) => ({ id: Id, handle: Labels[LABELS.handle] ?? "" }));
+}
