@@ -66,6 +66,7 @@ describe.skipIf(isSkipped("Docker engine", await dockerAnswers()))("reconcile wi
     } finally {
       for (const name of await containers()) await run("docker", ["rm", "-f", "-v", name]);
       for (const handle of [working, half, thread]) await provider.remove(handle, signal);
+      await provider.close?.(signal);
       await rm(root, { recursive: true, force: true });
     }
   }, 120_000);

@@ -1,7 +1,7 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -86,6 +86,7 @@ export async function ownEngine(options: OwnEngineOptions = {}): Promise<OwnEngi
       const left = (await docker("ps", "-aq")).split("\n").filter((id) => id !== "");
       if (left.length > 0) await docker("rm", "-f", "-v", ...left);
       await end("SIGTERM");
+      await endShims(dir);
       // A dockerd that was killed leaves its data directory mounted on itself.
       while (await unmounted(dataRoot)) continue;
       await rm(dir, { recursive: true, force: true });
@@ -104,6 +105,17 @@ async function endContainerd(dir: string): Promise<void> {
   await until(async () => !(await commandLine()).includes(dir));
   // Where nobody reaps it, the next dockerd would wait for its ghost.
   await rm(pidFile, { force: true });
+}
+
+/** A shim that a killed engine had just started is known to no later one; it names its engine's socket. */
+async function endShims(dir: string): Promise<void> {
+  for (const pid of await readdir("/proc")) {
+    if (!/^\d+$/.test(pid)) continue;
+    const commandLine = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
+    if (commandLine.includes("containerd-shim") && commandLine.includes(`${dir}/exec/`)) {
+      process.kill(Number(pid), "SIGKILL");
+    }
+  }
 }
 
 /** A disk in memory that is soon full; `umount` takes it away. */

@@ -34,6 +34,7 @@ while ((await provider.processesLeft("once", signal)) < 2) {
 const left = await provider.killProcesses("once", signal);
 await provider.remove("once", signal);
 const gone = (await provider.inspect("once", signal)) === undefined;
+await provider.close?.(signal);
 console.log(
   JSON.stringify({ probe, confined: info.confined, status: info.status, output, left, gone }),
 );
