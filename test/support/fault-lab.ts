@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import { resolvePaths } from "../../src/daemon/paths.ts";
@@ -140,6 +141,18 @@ export class FaultLab implements AsyncDisposable {
     const answer = await call(this.#url, { method: "POST", path: "/api/runs", token, body });
     if (answer.status !== 202) throw new Error(`dispatch: ${answer.text}`);
     return String(answer.body["runId"]);
+  }
+
+  /** Once runs that a takeover left behind have come to their ends. */
+  async dispatchWhenFree(provider: string, prompt: string): Promise<string> {
+    for (;;) {
+      try {
+        return await this.dispatch(provider, prompt);
+      } catch (thrown) {
+        if (!/"link_busy"|"link_offline"/.test(String(thrown))) throw thrown;
+      }
+      await sleep(100);
+    }
   }
 
   async cancel(runId: string): Promise<void> {
