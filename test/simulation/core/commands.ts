@@ -1,7 +1,8 @@
 import { makeFixture } from "./fixture.ts";
 import { MUTATIONS } from "./mutations.ts";
-import { runMany, type Summary } from "./run-many.ts";
+import { runMany } from "./run-many.ts";
 import { runSeed, type SeedResult } from "./run-seed.ts";
+import type { Summary } from "./summary.ts";
 
 const LAST_STEPS = 60;
 

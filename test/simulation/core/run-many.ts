@@ -1,8 +1,9 @@
-import { FAULTS, type Fault } from "../nodes/weather.ts";
+import { FAULTS } from "../nodes/weather.ts";
 import { makeFixture } from "./fixture.ts";
 import type { Mutation } from "./mutations.ts";
 import { realNow } from "./real-time.ts";
 import { runSeed, type SeedResult } from "./run-seed.ts";
+import { noSeeds, type Summary } from "./summary.ts";
 
 export interface ManyOptions {
   readonly from: number;
@@ -13,33 +14,11 @@ export interface ManyOptions {
   readonly mutation?: Mutation | undefined;
 }
 
-export interface Summary {
-  seeds: number;
-  failed: number;
-  runs: number;
-  events: number;
-  steps: number;
-  simulatedHours: number;
-  seconds: number;
-  print: number;
-  readonly faults: Partial<Record<Fault, number>>;
-}
-
 export async function runMany(options: ManyOptions): Promise<Summary> {
   const { from, seeds, eventsPerSeed, onFailure } = options;
   using fixture = await makeFixture();
   const began = realNow();
-  const summary: Summary = {
-    seeds: 0,
-    failed: 0,
-    runs: 0,
-    events: 0,
-    steps: 0,
-    simulatedHours: 0,
-    seconds: 0,
-    print: 0,
-    faults: {},
-  };
+  const summary = noSeeds();
   for (let seed = from; seed < from + seeds; seed += 1) {
     const result = await runSeed(seed, fixture, { eventsPerSeed, mutation: options.mutation });
     add(summary, result);

@@ -1,7 +1,7 @@
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { FAULTS } from "../nodes/weather.ts";
-import type { Summary } from "./run-many.ts";
+import { noSeeds, type Summary } from "./summary.ts";
 
 const MAIN = join(import.meta.dir, "../main.ts");
 /** Long enough to be worth a program's start, short enough that every core has work to the end. */
@@ -115,19 +115,7 @@ function summaryIn(out: string): Summary | undefined {
   }
 }
 
-const NOTHING: WorkersSummary = {
-  seeds: 0,
-  failed: 0,
-  runs: 0,
-  events: 0,
-  steps: 0,
-  simulatedHours: 0,
-  seconds: 0,
-  print: 0,
-  faults: {},
-  maxRssMib: 0,
-  cpuSeconds: 0,
-};
+const NOTHING: WorkersSummary = { ...noSeeds(), maxRssMib: 0, cpuSeconds: 0 };
 
 function both(a: WorkersSummary, b: WorkersSummary): WorkersSummary {
   const faults = { ...a.faults };

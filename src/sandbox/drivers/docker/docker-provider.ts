@@ -19,6 +19,7 @@ import { type ContainerLook, containerLogs, infoOf, lookAt, unknownInfo } from "
 import { handleOf, isSpare, LABELS, namesOf, WARM_ROLE } from "./names.ts";
 import { instanceNetwork } from "./network.ts";
 import { findOrphans, removeOrphan } from "./orphans.ts";
+import { listOwnContainers } from "./own-containers.ts";
 import { PausePool } from "./pause-pool.ts";
 import { killStrangers, strangers } from "./processes.ts";
 import { ensureContainer } from "./provision.ts";
@@ -161,17 +162,12 @@ async function listContainers(
   deadlineMs = 60_000,
 ): Promise<SandboxInfo[]> {
   const within = AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]);
-  const { engine, instanceId, runRoot } = setup;
+  const { runRoot } = setup;
   const records = (await listRecords(runRoot)).filter((record) => record.provider === "docker");
   const unknown = () =>
     records.map((record) => unknownInfo(record, runDirOf(runRoot, "docker", record.handle).run));
   try {
-    const filters = { label: [`${LABELS.instance}=${instanceId}`] };
-    const found = await engine.call(
-      "list containers",
-      (docker, abortSignal) => docker.listContainers({ all: true, filters, abortSignal }),
-      { signal: within },
-    );
+    const found = await listOwnContainers(setup, within);
     const sandboxes = found.filter(({ Names, Labels }) => isSandbox(Names[0] ?? "", Labels));
     const infos = await Promise.all(
       sandboxes.map(async ({ Names, Labels }) => {

@@ -1,7 +1,8 @@
 import type { SandboxLog } from "../../sandbox-log.ts";
 import { Semaphore } from "../../semaphore.ts";
 import type { Engine } from "./engine.ts";
-import { LABELS, networkOf } from "./names.ts";
+import { networkOf } from "./names.ts";
+import { listOwnContainers } from "./own-containers.ts";
 import { ensureOwnNetwork, lookUpNetwork, removeNetwork } from "./own-network.ts";
 
 /**
@@ -82,12 +83,6 @@ async function rejoin(
   );
 }
 
-async function hasContainers({ engine, instanceId }: NetworkOptions, signal: AbortSignal) {
-  const filters = { label: [`${LABELS.instance}=${instanceId}`] };
-  const found = await engine.call(
-    "list containers",
-    (docker, abortSignal) => docker.listContainers({ all: true, filters, abortSignal }),
-    { signal },
-  );
-  return found.length > 0;
+async function hasContainers(own: NetworkOptions, signal: AbortSignal) {
+  return (await listOwnContainers(own, signal)).length > 0;
 }

@@ -5,6 +5,7 @@ import { readRecord } from "../../run-dir.ts";
 import { orMissing } from "./engine.ts";
 import type { DockerSetup } from "./job.ts";
 import { handleOf, LABELS } from "./names.ts";
+import { listOwnContainers, ownFilter } from "./own-containers.ts";
 import { removeVolume } from "./remove.ts";
 
 /** What is younger may be on the way to a sandbox: no step from the first to the last takes longer. */
@@ -15,7 +16,7 @@ const LOST = "its container is gone";
 type Setup = Pick<DockerSetup, "engine" | "instanceId" | "runRoot" | "network">;
 
 interface Whole {
-  readonly containers: Awaited<ReturnType<typeof listContainers>>;
+  readonly containers: Awaited<ReturnType<typeof listOwnContainers>>;
   readonly now: number;
 }
 
@@ -36,7 +37,7 @@ export async function findOrphans(
     listNetworks(setup, signal),
     readdir(setup.runRoot).catch(() => []),
   ]);
-  const whole: Whole = { containers: await listContainers(setup, signal), now };
+  const whole: Whole = { containers: await listOwnContainers(setup, signal), now };
   const old = ({ createdAt }: Orphan) => now - Date.parse(createdAt) >= GRACE_MS;
   const found = await Promise.all(dirs.map((name) => orphanDir(setup, whole, name)));
   return [
@@ -111,19 +112,8 @@ async function isHalfMade(base: string): Promise<boolean> {
   return names.every((name) => name === "run" || name.startsWith("sandbox.json"));
 }
 
-const filtersOf = ({ instanceId }: Setup) => ({ label: [`${LABELS.instance}=${instanceId}`] });
-
-async function listContainers(setup: Setup, signal: AbortSignal) {
-  const filters = filtersOf(setup);
-  return await setup.engine.call(
-    "list containers",
-    (docker, abortSignal) => docker.listContainers({ all: true, filters, abortSignal }),
-    { signal },
-  );
-}
-
 async function listVolumes(setup: Setup, signal: AbortSignal): Promise<Orphan[]> {
-  const filters = JSON.stringify(filtersOf(setup));
+  const filters = JSON.stringify(ownFilter(setup));
   const { Volumes: volumes } = await setup.engine.call(
     "list volumes",
     (docker) => docker.listVolumes({ filters }),
@@ -144,7 +134,7 @@ async function listVolumes(setup: Setup, signal: AbortSignal): Promise<Orphan[]>
 }
 
 async function listNetworks(setup: Setup, signal: AbortSignal): Promise<Orphan[]> {
-  const filters = JSON.stringify(filtersOf(setup));
+  const filters = JSON.stringify(ownFilter(setup));
   const networks = await setup.engine.call(
     "list networks",
     (docker) => docker.listNetworks({ filters }),

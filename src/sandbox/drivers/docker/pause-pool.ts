@@ -2,6 +2,7 @@ import type { SandboxLog } from "../../sandbox-log.ts";
 import { untilAbort } from "../../until-abort.ts";
 import type { Engine } from "./engine.ts";
 import { LABELS } from "./names.ts";
+import { listOwnContainers } from "./own-containers.ts";
 import { makePause, PAUSE_ROLE, pauseOf, pauseState } from "./pause.ts";
 import { removeForced } from "./remove.ts";
 
@@ -127,13 +128,8 @@ export class PausePool {
 }
 
 /** Pauses of this instance that no container joined. */
-async function findLost({ engine, instanceId }: PausePoolOptions, signal: AbortSignal) {
-  const filters = { label: [`${LABELS.instance}=${instanceId}`] };
-  const all = await engine.call(
-    "list containers",
-    (docker, abortSignal) => docker.listContainers({ all: true, filters, abortSignal }),
-    { signal },
-  );
+async function findLost(o: PausePoolOptions, signal: AbortSignal) {
+  const all = await listOwnContainers(o, signal);
   const joined = new Set(all.map(({ HostConfig }) => pauseOf(HostConfig.NetworkMode ?? "")));
   return all
     .filter(({ Id, Labels }) => Labels[LABELS.role] === PAUSE_ROLE && !joined.has(Id))

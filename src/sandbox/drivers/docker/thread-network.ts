@@ -2,6 +2,7 @@ import type { SandboxLog } from "../../sandbox-log.ts";
 import { Semaphore } from "../../semaphore.ts";
 import type { Engine } from "./engine.ts";
 import { LABELS, networkOf } from "./names.ts";
+import { listOwnContainers, ownFilter } from "./own-containers.ts";
 import { ensureOwnNetwork, lookUpNetwork, removeNetwork } from "./own-network.ts";
 
 /** How one sandbox stands on the network of its thread. */
@@ -107,9 +108,9 @@ async function join(
 }
 
 /** Keys of the threads' networks that are there. */
-async function ownKeys({ engine, instanceId }: Options, signal: AbortSignal): Promise<string[]> {
-  const filters = { label: [`${LABELS.instance}=${instanceId}`, LABELS.network] };
-  const found = await engine.call(
+async function ownKeys(own: Options, signal: AbortSignal): Promise<string[]> {
+  const filters = ownFilter(own, LABELS.network);
+  const found = await own.engine.call(
     "list networks",
     (docker) => docker.listNetworks({ filters: JSON.stringify(filters) }),
     { signal },
@@ -118,12 +119,7 @@ async function ownKeys({ engine, instanceId }: Options, signal: AbortSignal): Pr
 }
 
 /** Keys that a sandbox has, running or not. */
-async function usedKeys({ engine, instanceId }: Options, signal: AbortSignal) {
-  const filters = { label: [`${LABELS.instance}=${instanceId}`, LABELS.network] };
-  const found = await engine.call(
-    "list containers",
-    (docker, abortSignal) => docker.listContainers({ all: true, filters, abortSignal }),
-    { signal },
-  );
+async function usedKeys(own: Options, signal: AbortSignal) {
+  const found = await listOwnContainers(own, signal, LABELS.network);
   return new Set(found.map(({ Labels }) => Labels[LABELS.network] ?? ""));
 }

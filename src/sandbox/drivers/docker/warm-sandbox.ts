@@ -4,6 +4,7 @@ import { runDirOf } from "../../run-dir.ts";
 import { Stages } from "../../stages.ts";
 import type { DockerSetup, Job } from "./job.ts";
 import { isSpare, LABELS, namesOf, WARM_ROLE } from "./names.ts";
+import { listOwnContainers } from "./own-containers.ts";
 import { makeSpare } from "./provision.ts";
 import { removeSandbox } from "./remove-sandbox.ts";
 import type { WarmMaker, WarmOrder } from "./warm-pool.ts";
@@ -59,15 +60,8 @@ async function usedMib({ engine }: DockerSetup, id: string, signal: AbortSignal)
   return Math.ceil((usage - (memory.stats?.inactive_file ?? 0)) / MIB);
 }
 
-async function listSpares({ engine, instanceId }: DockerSetup, signal: AbortSignal) {
-  const filters = {
-    label: [`${LABELS.instance}=${instanceId}`, `${LABELS.role}=${WARM_ROLE}`],
-  };
-  const found = await engine.call(
-    "list containers",
-    (docker, abortSignal) => docker.listContainers({ all: true, filters, abortSignal }),
-    { signal },
-  );
+async function listSpares(setup: DockerSetup, signal: AbortSignal) {
+  const found = await listOwnContainers(setup, signal, `${LABELS.role}=${WARM_ROLE}`);
   return found
     .filter(({ Names, Labels }) => isSpare(Names[0] ?? "", Labels))
     .map(({ Id, Labels }) => ({ id: Id, handle: Labels[LABELS.handle] ?? "" }));
