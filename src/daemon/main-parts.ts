@@ -1,5 +1,6 @@
 import { HubClock } from "../protocol/hub-clock.ts";
 import { NonceCache } from "../protocol/nonces.ts";
+import { OWNERS } from "../sandbox/owner.ts";
 import type { SandboxProvider } from "../sandbox/provider.ts";
 import { createProviders } from "../sandbox/providers.ts";
 import { isThreadless } from "./close-sandboxes.ts";
@@ -154,13 +155,16 @@ function sandboxesOf(o: {
     mayHold: offer.mayHold,
     busy: (handle) => executor.isBusy(handle),
     allowHub: (info) => rules.allowHub(info),
+    sharesLocal: () => rules.sharesLocal(),
+    heldLocally: (handle) => executor.isBusy(handle, OWNERS.local),
     endRuns: (handle, signal) => executor.endRunsIn(handle, signal),
     ensure: async (handle, asked, { local, signal }) => {
       const spec = rules.resolve(asked, { local });
       const { defaultProvider, checkProvider } = offer;
       const provider = providerFor(spec, { providers, defaultProvider, checkProvider });
       const inUse = () => executor.isBusy(handle);
-      return executor.sandboxes.ensure({ provider, handle, spec, inUse, signal });
+      const owner = local ? OWNERS.local : OWNERS.hub;
+      return executor.sandboxes.ensure({ provider, handle, owner, spec, inUse, signal });
     },
     remove: (provider, handle, signal) => executor.sandboxes.remove(provider, handle, signal),
   });

@@ -22,6 +22,8 @@ const Policy = z.strictObject({
     )
     .max(256)
     .optional(),
+  /** Whether hubs see, read and remove the sandboxes of runs over the laptop's own socket, too. */
+  shareLocalSandboxes: z.boolean().optional(),
 });
 export type Policy = z.infer<typeof Policy>;
 

@@ -22,6 +22,8 @@ export interface SandboxRules {
    * @throws policy_denied
    */
   allowHub(sandbox: Pick<SandboxInfo, "provider" | "confined">): void;
+  /** Whether hubs may have to do with the owner's own sandboxes. A broken policy shares nothing. */
+  sharesLocal(): boolean;
 }
 
 export interface RunAsker extends Asker {
@@ -60,6 +62,10 @@ export function sandboxRules(places: RulesPlaces): SandboxRules {
       const threadKey = threadKeyOf(asker);
       if (threadKey === undefined) return allowed;
       return { ...allowed, facts: { ...resolved.facts, threadKey } };
+    },
+    sharesLocal() {
+      const policy = readPolicy(places.policy);
+      return policy.type === "read" && policy.value.shareLocalSandboxes === true;
     },
     allowHub({ provider, confined }) {
       if (provider === "docker" && !confined) allowHubInside(readPolicy(places.policy));

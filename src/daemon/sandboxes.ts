@@ -1,5 +1,6 @@
 import { DecoError } from "../protocol/errors.ts";
 import type { ProviderName, SandboxSpec } from "../protocol/messages.ts";
+import { handleTaken, isHiddenFromHubs } from "../sandbox/owner.ts";
 import type {
   ExecChunk,
   HarnessEndpoint,
@@ -46,6 +47,12 @@ export interface Sandboxes {
   ): Promise<AsyncIterable<ExecChunk>>;
 }
 
+/** What the laptop's own programs may, and what a hub may. */
+export interface AllSandboxes extends Sandboxes {
+  /** Without the owner's own: as if they were not there, unless his policy shares them. */
+  readonly forHub: Sandboxes;
+}
+
 /** A provider whose sandboxes could not be listed. */
 export interface ListError {
   readonly provider: ProviderName;
@@ -71,6 +78,10 @@ export interface SandboxesOptions {
   readonly mayHold: (name: ProviderName) => boolean;
   /** The owner's rules for hubs; throws policy_denied. All may when absent. */
   readonly allowHub?: (info: SandboxInfo) => void;
+  /** Whether the policy shares the owner's own sandboxes with hubs. It does not when absent. */
+  readonly sharesLocal?: () => boolean;
+  /** Whether a run of the laptop's owner works, or waits to work, in this sandbox. */
+  readonly heldLocally?: (handle: string) => boolean;
   /** Cancels the runs in a sandbox and waits for their ends. */
   readonly endRuns: (handle: string, signal: AbortSignal) => Promise<void>;
   /** Whether a run that has not ended uses this sandbox. */
@@ -80,20 +91,47 @@ export interface SandboxesOptions {
 /** harnessd needs 12 s for the ends of its runs (LESSONS 39). */
 const END_RUNS_MS = 15_000;
 
-export function createSandboxes(options: SandboxesOptions): Sandboxes {
+export function createSandboxes(options: SandboxesOptions): AllSandboxes {
+  const { sharesLocal = () => false, heldLocally = () => false } = options;
+  const forHub: Sight = {
+    sees: ({ owner }) => !isHiddenFromHubs(owner) || sharesLocal(),
+    taken: (handle) => heldLocally(handle) && !sharesLocal(),
+  };
+  return {
+    ...asSeen(options, { sees: () => true, taken: () => false }),
+    forHub: asSeen(options, forHub),
+  };
+}
+
+/** What somebody may know of. */
+interface Sight {
+  readonly sees: (info: SandboxInfo) => boolean;
+  /** Whether a handle is another's though it may have no sandbox yet. */
+  readonly taken: (handle: string) => boolean;
+}
+
+function asSeen(options: SandboxesOptions, { sees, taken }: Sight): Sandboxes {
   const { ensure, busy } = options;
-  const find = (handle: string, signal: AbortSignal) => findSandbox(options, handle, signal);
+  const find = async (handle: string, signal: AbortSignal) => {
+    const found = await findSandbox(options, handle, signal);
+    return found !== undefined && sees(found.info) ? found : undefined;
+  };
   return {
     async ensure(handle, spec, o) {
-      const before = await find(handle, o.signal);
+      const before = await findSandbox(options, handle, o.signal);
+      if (before === undefined ? taken(handle) : !sees(before.info)) throw handleTaken(handle);
       const info = await ensure(handle, spec, o);
       return { info, created: before === undefined };
     },
-    list: (signal) => listAll(options, signal),
+    async list(signal) {
+      const { sandboxes, errors } = await listAll(options, signal);
+      return { sandboxes: sandboxes.filter(sees), errors };
+    },
     async inspect(handle, signal) {
       return existing(await find(handle, signal), handle).info;
     },
     async remove(handle, { force }, signal) {
+      if (taken(handle) && (await find(handle, signal)) === undefined) return;
       if (busy(handle) && !force) {
         throw new DecoError("sandbox_busy", `a run is active in ${handle}`);
       }

@@ -18,7 +18,7 @@ export interface SandboxProvider {
    * only when the last of its callers has gone. Whatever fails half-way is rolled back.
    *
    * @throws isolation_unavailable, image_missing, sandbox_failed, docker_unavailable,
-   * unconfined_refused, run_conflict (the sandbox exists with another spec)
+   * unconfined_refused, run_conflict (the sandbox exists with another spec, or is the laptop's owner's)
    */
   ensure(
     handle: string,
@@ -109,6 +109,8 @@ export interface EnsureContext {
   /** Of the daemon's home: labels carry it, so that a neighbour's sandboxes are never touched. */
   readonly instanceId: string;
   readonly thread?: string;
+  /** For whom: a user as the hub names it, else one of `OWNERS`. Who makes it stays its owner. */
+  readonly owner?: string;
   /** Harness that the first run wants; chooses the default image. */
   readonly harness?: string;
   /**
@@ -172,6 +174,8 @@ export interface SandboxInfo {
   /** Milliseconds per stage; only from the call that made it. */
   readonly stages?: Readonly<Record<string, number>>;
   readonly confined: boolean;
+  /** As {@link EnsureContext.owner}; absent for those that were made before there were owners. */
+  readonly owner?: string;
   /** Ports inside that were asked for, each with its port on 127.0.0.1. */
   readonly ports?: Readonly<Record<string, number>>;
   /** The host directory that is /run/deco inside. */

@@ -24,6 +24,8 @@ export const SandboxRecord = z.object({
   token: z.string(),
   createdAt: z.string(),
   specHash: z.string(),
+  /** Whose it is, as in the provider's context. */
+  owner: z.string().optional(),
   /** Owner of harnessd's socket as this machine sees it. */
   uid: z.int(),
   /** The harness adapters that harnessd named when it became ready. */

@@ -118,7 +118,7 @@ test("of the daemon's three doors only its own socket is the owner's", async () 
 test("a hub reaches into no privileged sandbox where the owner alone may have one", async () => {
   await using plane = await controlPlane({ rules });
   const body = { ...tierFour("r"), method: "PUT", path: "/v1/sandboxes/box", body: "{}" };
-  expect((await plane.send("socket", body)).status).toBe(201);
+  expect((await plane.send("tunnel", plane.sign(body))).status).toBe(201);
   const info = plane.provider.boxes.get("box");
   if (info !== undefined) plane.provider.boxes.set("box", { ...info, confined: false });
   const requests = [

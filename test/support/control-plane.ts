@@ -20,6 +20,7 @@ import { readAll } from "../../src/net/web-stream.ts";
 import { deferred } from "../../src/protocol/deferred.ts";
 import { NonceCache } from "../../src/protocol/nonces.ts";
 import { signRequest } from "../../src/protocol/signature.ts";
+import { OWNERS } from "../../src/sandbox/owner.ts";
 import { testHome } from "./control-home.ts";
 import { type PlayedProvider, playedProvider } from "./control-provider.ts";
 
@@ -78,8 +79,12 @@ export async function controlPlane(
     mayHold: () => true,
     busy: (handle) => executor.isBusy(handle),
     allowHub: (info) => options.rules?.allowHub(info),
-    ensure: (handle, spec, { signal }) =>
-      executor.sandboxes.ensure({ provider, handle, spec, signal }),
+    sharesLocal: () => options.rules?.sharesLocal() ?? false,
+    heldLocally: (handle) => executor.isBusy(handle, OWNERS.local),
+    ensure: (handle, spec, { local, signal }) => {
+      const owner = local ? OWNERS.local : OWNERS.hub;
+      return executor.sandboxes.ensure({ provider, handle, owner, spec, signal });
+    },
     remove: (from, handle, signal) => from.remove(handle, signal),
   });
   let followers = 0;

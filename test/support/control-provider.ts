@@ -1,4 +1,5 @@
 import { DecoError } from "../../src/protocol/errors.ts";
+import { sameOwner } from "../../src/sandbox/owner.ts";
 import type { HarnessEndpoint, SandboxInfo, SandboxProvider } from "../../src/sandbox/provider.ts";
 
 /** Sandboxes that are entries of a map: the engine as far side, with its faults at hand. */
@@ -25,6 +26,7 @@ export function playedProvider(name: "docker" | "process" = "docker"): PlayedPro
     async ensure(handle, _spec, context) {
       up();
       const known = boxes.get(handle);
+      sameOwner(handle, known?.owner, context.owner);
       if (known) return known;
       context.onStage("create");
       const at = new Date().toISOString();
@@ -38,6 +40,7 @@ export function playedProvider(name: "docker" | "process" = "docker"): PlayedPro
         createdAt: at,
         harnesses: ["shell"],
         confined: true,
+        ...(context.owner === undefined ? {} : { owner: context.owner }),
         runDir: "/nowhere",
       };
       boxes.set(handle, info);

@@ -9,6 +9,7 @@ import {
   RunInput,
   type RunState,
 } from "../../protocol/messages.ts";
+import { OWNERS } from "../../sandbox/owner.ts";
 import type { Journal } from "../journal.ts";
 import { readJson } from "./answers.ts";
 import type { ControlEnv } from "./control-env.ts";
@@ -24,14 +25,14 @@ export interface RunControl {
   deny(runId: string, attempt: number, decision: Decision, signal: AbortSignal): unknown;
 }
 
-/** The owner of the laptop, whose threads, sandboxes and networks are no hub's. */
-const OWNER = "@local";
-
 /** @throws policy_denied for a hub that gives itself out as the owner */
 function withUser(body: DispatchRun, local: boolean): DispatchRun {
-  if (local) return { ...body, user: body.user ?? OWNER };
-  if (body.user !== OWNER) return body;
-  throw new DecoError("policy_denied", `"${OWNER}" is this laptop's own socket, no hub's user`);
+  if (local) return { ...body, user: body.user ?? OWNERS.local };
+  if (body.user !== OWNERS.local) return body;
+  throw new DecoError(
+    "policy_denied",
+    `"${OWNERS.local}" is this laptop's own socket, no hub's user`,
+  );
 }
 
 interface Decision {

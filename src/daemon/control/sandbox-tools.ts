@@ -5,13 +5,14 @@ import { DecoError } from "../../protocol/errors.ts";
 import type { SseFrame } from "../../protocol/sse.ts";
 import type { ExecChunk } from "../../sandbox/provider.ts";
 import type { Prune } from "../prune.ts";
-import type { Sandboxes } from "../sandboxes.ts";
+import type { AllSandboxes } from "../sandboxes.ts";
 import { parseWith, readJson } from "./answers.ts";
 import type { ControlEnv } from "./control-env.ts";
 import { parseHandle } from "./parse-handle.ts";
+import { seenBy } from "./seen-by.ts";
 
 export interface SandboxToolsOptions {
-  readonly sandboxes: Sandboxes;
+  readonly sandboxes: AllSandboxes;
   readonly prune: Prune;
 }
 
@@ -35,7 +36,8 @@ export function sandboxToolRoutes({ sandboxes }: SandboxToolsOptions) {
     .get("/:handle/logs", async (c) => {
       const handle = parseHandle(c.req.param("handle"));
       const lines = parseWith(Lines, c.req.query("lines") ?? "200", "query.lines");
-      return c.json({ handle, text: await sandboxes.logs(handle, lines, c.req.raw.signal) });
+      const seen = seenBy(sandboxes, c.env);
+      return c.json({ handle, text: await seen.logs(handle, lines, c.req.raw.signal) });
     })
     .post("/:handle/exec", async (c) => {
       ownerOnly(c.env, "exec");

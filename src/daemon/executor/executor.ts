@@ -63,8 +63,8 @@ export interface Executor {
   slept(sleptMs: number): void;
   /** Runs that this process works on, waiting ones included. */
   active(): ActiveRun[];
-  /** Whether a run works, or waits to work, in this sandbox. */
-  isBusy(handle: string): boolean;
+  /** Whether a run (of this owner, where one is named) works, or waits to work, in this sandbox. */
+  isBusy(handle: string, owner?: string): boolean;
   /**
    * Takes no new runs and begins none that wait; resolves when those that work have ended, or the
    * grace is over, with the number of runs left, waiting ones included.

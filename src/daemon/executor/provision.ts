@@ -2,6 +2,7 @@ import { DecoError } from "../../protocol/errors.ts";
 import type { SandboxInfo } from "../../sandbox/provider.ts";
 import type { ResolvedSpec } from "../../sandbox/sandbox-spec.ts";
 import { awaitArchive } from "./await-archive.ts";
+import { ownerOf } from "./handle-of.ts";
 import type { LiveRun } from "./live-run.ts";
 import type { ExecutorParts } from "./parts.ts";
 import { LegError } from "./run-failure.ts";
@@ -18,6 +19,7 @@ export async function provision(parts: ExecutorParts, live: LiveRun): Promise<Sa
   const info = await sandboxes.ensure({
     provider,
     handle,
+    owner: ownerOf(dispatch),
     spec: sandboxSpec(spec),
     harness,
     ...(thread === undefined ? {} : { thread }),

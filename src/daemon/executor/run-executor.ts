@@ -7,7 +7,7 @@ import { type RunRecord, toState } from "../journal/run-record.ts";
 import { rulesPlaces, type SandboxRules, sandboxRules } from "../sandbox-rules.ts";
 import { admit } from "./admission.ts";
 import type { Executor, ExecutorOptions } from "./executor.ts";
-import { handleOf } from "./handle-of.ts";
+import { handleOf, ownerOf } from "./handle-of.ts";
 import { type ActiveRun, type LiveRun, newLiveRun } from "./live-run.ts";
 import { isLost } from "./lost-sandbox.ts";
 import type { ExecutorParts } from "./parts.ts";
@@ -128,8 +128,9 @@ class RunExecutor implements Executor {
     }));
   }
 
-  isBusy(handle: string): boolean {
-    return [...this.#live.values()].some((live) => live.handle === handle);
+  isBusy(handle: string, owner?: string): boolean {
+    const isOf = ({ dispatch }: LiveRun) => owner === undefined || ownerOf(dispatch) === owner;
+    return [...this.#live.values()].some((live) => live.handle === handle && isOf(live));
   }
 
   async drain(graceMs: number): Promise<number> {

@@ -1,3 +1,4 @@
+import { sameOwner } from "../../sandbox/owner.ts";
 import type {
   EnsureContext,
   SandboxInfo,
@@ -14,6 +15,8 @@ interface EnsureSandbox {
   readonly handle: string;
   readonly spec: ResolvedSpec;
   readonly thread?: string;
+  /** As in {@link EnsureContext}. */
+  readonly owner: string;
   readonly harness?: string;
   readonly onStage?: (stage: string) => void;
   readonly onProgress?: (told: StageProgress) => void;
@@ -52,10 +55,12 @@ export function createSandboxHost(options: HostOptions): SandboxHost {
   return {
     reopen,
     ensure: async (o) => {
-      const { provider, handle, spec, thread, harness, onStage, onProgress, inUse, signal } = o;
+      const { provider, handle, spec, thread, owner, harness, signal } = o;
+      const { onStage, onProgress, inUse } = o;
       const opened: string[] = [];
       const context: EnsureContext = {
         instanceId,
+        owner,
         ...(thread === undefined ? {} : { thread }),
         ...(harness === undefined ? {} : { harness }),
         ...(inUse === undefined ? {} : { inUse }),
@@ -70,6 +75,8 @@ export function createSandboxHost(options: HostOptions): SandboxHost {
       };
       try {
         const info = await provider.ensure(handle, spec, context, signal);
+        // Who came while it was made shared that work.
+        sameOwner(handle, info.owner, owner);
         await reopen(provider, info, signal);
         return info;
       } catch (error) {

@@ -68,17 +68,7 @@ export function startSimDaemon(options: DaemonOptions): SimDaemon {
     log: silentLog,
     journal,
     runs: executor,
-    sandboxes: {
-      ensure: none,
-      list: none,
-      inspect: none,
-      remove: none,
-      endpoint: none,
-      files: none,
-      allowHub: none,
-      logs: none,
-      exec: none,
-    },
+    sandboxes: { ...NO_SANDBOXES, forHub: NO_SANDBOXES },
     prune: { look: none, execute: none },
   });
   const signedApp = signed({ app, session: () => signing, now: () => clock.now() });
@@ -193,6 +183,17 @@ function quietly(act: () => void): void {
 }
 
 const none = () => Promise.reject(new DecoError("sandbox_not_found", "not simulated"));
+const NO_SANDBOXES = {
+  ensure: none,
+  list: none,
+  inspect: none,
+  remove: none,
+  endpoint: none,
+  files: none,
+  allowHub: none,
+  logs: none,
+  exec: none,
+};
 
 // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the relay wants an answer, no more
 const STATUS = {} as StatusSnapshot;

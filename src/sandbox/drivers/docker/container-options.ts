@@ -1,6 +1,6 @@
 import type Dockerode from "dockerode";
 import { memoryMibOf, type WantedSandbox } from "../../sandbox-spec.ts";
-import { LABELS, type Names, WARM_ROLE } from "./names.ts";
+import { LABELS, type Names, ownerLabel, WARM_ROLE } from "./names.ts";
 import { joining } from "./pause.ts";
 import { type Place, threadNames } from "./place.ts";
 import { HARNESS_PORT, type TierFacts, tierEnvironment, tierHostConfig } from "./tiers.ts";
@@ -19,6 +19,7 @@ export interface ContainerFacts {
   readonly runDir: string;
   readonly createdAt: string;
   readonly thread?: string | undefined;
+  readonly owner?: string | undefined;
   readonly harness?: string | undefined;
   /** Engines in a VM: host port of the model proxy. */
   readonly modelPort?: number | undefined;
@@ -72,6 +73,7 @@ function labels(facts: ContainerFacts): Record<string, string> {
     [LABELS.tier]: String(facts.wanted.tier),
     ...(facts.wanted.labels.length === 0 ? {} : { [LABELS.labels]: facts.wanted.labels.join(",") }),
     ...(facts.thread === undefined ? {} : { [LABELS.thread]: facts.thread }),
+    ...ownerLabel(facts.owner),
     ...(facts.wanted.threadNetwork === undefined
       ? {}
       : { [LABELS.network]: facts.wanted.threadNetwork.key }),

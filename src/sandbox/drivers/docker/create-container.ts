@@ -63,6 +63,7 @@ export async function createContainer(
     runDir: job.dir.run,
     createdAt: o.record.createdAt,
     thread: job.context.thread,
+    owner: o.record.owner,
     harness: job.context.harness,
     modelPort: o.modelPort,
     place: o.place,

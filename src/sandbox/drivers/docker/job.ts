@@ -59,7 +59,13 @@ export const look = ({ setup, names }: Job, signal: AbortSignal) =>
   lookAt(setup.engine, { name: names.container, instanceId: setup.instanceId, signal });
 
 /** A record with a fresh token; how the model is reached is asked of the engine. */
-export async function newRecord(job: Job, createdAt: string | undefined): Promise<SandboxRecord> {
+export async function newRecord(
+  job: Job,
+  {
+    createdAt,
+    owner = job.context.owner,
+  }: { createdAt?: string | undefined; owner?: string | undefined } = {},
+): Promise<SandboxRecord> {
   const { setup, handle, wanted, signal } = job;
   const { modelTransport = setup.seen.transport } = setup;
   const transport = modelTransport ?? (await transportOf(setup, signal));
@@ -69,6 +75,7 @@ export async function newRecord(job: Job, createdAt: string | undefined): Promis
     token: newToken(),
     createdAt: createdAt ?? new Date().toISOString(),
     specHash: wanted.hash,
+    ...(owner === undefined ? {} : { owner }),
     uid: setup.uid,
     harnesses: [],
     extra: { transport },

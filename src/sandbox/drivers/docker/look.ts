@@ -1,6 +1,7 @@
 import { dirname } from "node:path";
 import type Dockerode from "dockerode";
 import { DecoError } from "../../../protocol/errors.ts";
+import { OWNERS } from "../../owner.ts";
 import type { SandboxInfo } from "../../provider.ts";
 import { runDirOf, type SandboxRecord } from "../../run-dir.ts";
 import { tierOf } from "../../sandbox-spec.ts";
@@ -125,6 +126,7 @@ export function infoOf(look: ContainerLook, record: SandboxRecord | undefined): 
     createdAt: createdAtOf(look, record),
     harnesses: record?.harnesses ?? [],
     confined: !isPrivileged(tierOf(Number(look.labels[LABELS.tier]))),
+    ...ownerOf(look, record),
     runDir: runPathOf(look),
   };
 }
@@ -133,6 +135,19 @@ export function infoOf(look: ContainerLook, record: SandboxRecord | undefined): 
 function createdAtOf({ labels, startedAt }: ContainerLook, record: SandboxRecord | undefined) {
   const leased = labels[LABELS.role] === WARM_ROLE ? record?.createdAt : undefined;
   return leased ?? labels[LABELS.created] ?? startedAt;
+}
+
+/**
+ * Whose it is. The labels of one that was made ahead were written for nobody: without its record it is
+ * somebody's, and nobody knows whose.
+ */
+export function ownerOf(
+  { labels }: Pick<ContainerLook, "labels">,
+  record: SandboxRecord | undefined,
+): { owner?: string } {
+  const lost = labels[LABELS.role] === WARM_ROLE && record === undefined;
+  const owner = record?.owner ?? labels[LABELS.owner] ?? (lost ? OWNERS.unknown : undefined);
+  return owner === undefined ? {} : { owner };
 }
 
 /** A lease moves the directory, and leaves a link where the label says that it is. */
@@ -153,6 +168,7 @@ export function unknownInfo(record: SandboxRecord, runDir: string): SandboxInfo 
     createdAt: record.createdAt,
     harnesses: record.harnesses,
     confined: true,
+    ...(record.owner === undefined ? {} : { owner: record.owner }),
     runDir,
   };
 }

@@ -9,6 +9,8 @@ export const LABELS = {
   image: "dev.deco-link.image-tag",
   digest: "dev.deco-link.image-digest",
   tier: "dev.deco-link.tier",
+  /** Whose it was made for; that of a sandbox that was made ahead is in its record alone. */
+  owner: "dev.deco-link.owner",
   /** Key of the thread's network that it is on, or that it is. */
   network: "dev.deco-link.thread-network",
   /** What its template and runtime say that it is good for, with commas between. */
@@ -29,6 +31,9 @@ export function handleOf(name: string, labels: Labels): string {
   const isWarm = labels[LABELS.role] === WARM_ROLE && name.startsWith(prefix);
   return isWarm ? name.slice(prefix.length) : first;
 }
+
+export const ownerLabel = (owner: string | undefined): Labels =>
+  owner === undefined ? {} : { [LABELS.owner]: owner };
 
 /** Whether it was made ahead and is nobody's yet. */
 export const isSpare = (name: string, labels: Labels) =>

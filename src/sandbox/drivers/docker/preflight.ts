@@ -2,10 +2,12 @@ import { readdir, readFile, stat, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { DecoError } from "../../../protocol/errors.ts";
 import { hostPlatform } from "../../images/target.ts";
+import { sameOwner } from "../../owner.ts";
 import type { WantedSandbox } from "../../sandbox-spec.ts";
 import type { Platform } from "../../templates/template.ts";
 import { type Engine, orMissing } from "./engine.ts";
 import type { Job } from "./job.ts";
+import { LABELS } from "./names.ts";
 
 /** MiB that must be free: a container writes its layer and log there, a run directory is small. */
 const NEEDED_MIB = { engine: 100, runRoot: 8 } as const;
@@ -32,6 +34,8 @@ export async function preflight(job: Job): Promise<{ hasVolume: boolean }> {
     wanted.platform && checkEmulation(wanted.platform),
   ]);
   const hasVolume = found !== undefined;
+  // What a sandbox that lost its container left is still its owner's.
+  sameOwner(job.handle, found?.Labels?.[LABELS.owner], job.context.owner);
   await checkSources(wanted, hasVolume);
   return { hasVolume };
 }

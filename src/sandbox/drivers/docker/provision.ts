@@ -1,3 +1,4 @@
+import { sameOwner } from "../../owner.ts";
 import type { EnsureContext, SandboxInfo } from "../../provider.ts";
 import { isBrokenInside, reuseWait } from "../../ready.ts";
 import { Rollback } from "../../rollback.ts";
@@ -19,7 +20,7 @@ import { refusedStatus } from "./engine.ts";
 import { findImage } from "./find-image.ts";
 import { type DockerSetup, type Job, look, newRecord } from "./job.ts";
 import { imageId } from "./local-image.ts";
-import type { ContainerLook } from "./look.ts";
+import { type ContainerLook, ownerOf } from "./look.ts";
 import { LABELS, namesOf } from "./names.ts";
 import { choosePlace, hasLostPlace, restorePlace } from "./place.ts";
 import { preflight } from "./preflight.ts";
@@ -51,6 +52,8 @@ export async function ensureContainer(
   const had = await look(first, signal);
   const names = { ...own, volume: await volumeOf(first, had) };
   const job: Job = { ...first, names };
+  const known = await readRecord(dir);
+  sameOwner(handle, had === undefined ? known?.owner : ownerOf(had, known).owner, context.owner);
   const found = await usable(job, had);
   if (found === undefined) return await setup.starts.run(signal, () => leaseOrMake(job));
   sameSpec(handle, found.labels[LABELS.spec], wanted.hash);
@@ -77,7 +80,7 @@ async function volumeOf({ setup, names, dir }: Job, found: ContainerLook | undef
 }
 
 async function leaseOrMake(job: Job): Promise<SandboxInfo> {
-  const record = await newRecord(job, undefined);
+  const record = await newRecord(job);
   refuseTier(job.wanted, record.extra["transport"] === "gateway" ? "gateway" : "socket");
   const { hasVolume } = await preflight(job);
   // What a workspace that lost its container holds is in no sandbox that was made ahead.
@@ -92,7 +95,7 @@ async function leaseOrMake(job: Job): Promise<SandboxInfo> {
 
 /** Makes a container for nobody yet; what is its sandbox's own comes with the lease. */
 export async function makeSpare(job: Job): Promise<SandboxInfo> {
-  return await makeNew(job, { record: await newRecord(job, undefined), hasVolume: false });
+  return await makeNew(job, { record: await newRecord(job), hasVolume: false });
 }
 
 async function makeNew(
@@ -182,7 +185,8 @@ async function startAgain(
   known: SandboxRecord | undefined,
 ): Promise<SandboxInfo> {
   const { setup, dir, stages } = job;
-  const record = known ?? (await newRecord(job, found.labels[LABELS.created]));
+  const { [LABELS.created]: createdAt, [LABELS.owner]: owner } = found.labels;
+  const record = known ?? (await newRecord(job, { createdAt, owner }));
   const madeAs = firstHandle(found);
   await using rollback = new Rollback(setup.log);
   await stages.run("create", async () => {

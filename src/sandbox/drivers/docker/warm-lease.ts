@@ -90,9 +90,9 @@ async function moveIn(
   const made = await readRecord(from);
   if (made === undefined) throw new DecoError("sandbox_lost", `${spare.handle} has no record`);
   await moveRunDir(from, dir);
-  const { token, createdAt } = record;
+  const { token, createdAt, owner } = record;
   const extra = { ...made.extra, madeAs: spare.handle };
-  const next = { ...made, handle, token, createdAt, specHash: wanted.hash, extra };
+  const next = { ...made, handle, token, createdAt, specHash: wanted.hash, owner, extra };
   await writeRecord(dir, next);
   return { record: next, oldToken: made.token };
 }

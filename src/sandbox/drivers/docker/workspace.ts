@@ -19,7 +19,7 @@ import {
 import { refusedStatus } from "./engine.ts";
 import { type DockerSetup, type Job, look } from "./job.ts";
 import { type ContainerLook, lookAt } from "./look.ts";
-import { LABELS, type Names, namesOf } from "./names.ts";
+import { LABELS, type Names, namesOf, ownerLabel } from "./names.ts";
 
 const WORKSPACE = "/workspace";
 
@@ -42,6 +42,7 @@ interface WorkspaceFacts {
   readonly handle: string;
   readonly instanceId: string;
   readonly wanted: WantedSandbox;
+  readonly owner?: string | undefined;
 }
 
 /** What is /workspace inside: a folder of the host, or a volume of the sandbox's own. */
@@ -64,7 +65,11 @@ export function workspaceMount(facts: WorkspaceFacts): Dockerode.MountSettings {
     ReadOnly: false,
     VolumeOptions: {
       NoCopy: false,
-      Labels: { [LABELS.instance]: facts.instanceId, [LABELS.handle]: facts.handle },
+      Labels: {
+        [LABELS.instance]: facts.instanceId,
+        [LABELS.handle]: facts.handle,
+        ...ownerLabel(facts.owner),
+      },
       DriverConfig: { Name: "local", Options: {} },
     },
   };

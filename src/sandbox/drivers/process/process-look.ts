@@ -50,6 +50,7 @@ export function processInfo({ record, facts, running }: ProcessLook, dir: RunDir
     createdAt: record.createdAt,
     harnesses: record.harnesses,
     confined: facts.confined,
+    ...(record.owner === undefined ? {} : { owner: record.owner }),
     runDir: dir.run,
   };
 }

@@ -2,6 +2,7 @@ import { chown, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { DecoError } from "../../../protocol/errors.ts";
 import { ensureHarnessdBinary } from "../../harnessd-binary.ts";
+import { sameOwner } from "../../owner.ts";
 import type { EnsureContext, SandboxInfo } from "../../provider.ts";
 import { isBrokenInside, reuseWait } from "../../ready.ts";
 import { Rollback } from "../../rollback.ts";
@@ -47,6 +48,7 @@ export async function ensureProcess(
   const job: Job = { setup, handle, context, wanted, confined, dir, stages, signal };
   const found = await lookAtProcess(dir);
   if (found === undefined) return await makeNew(job);
+  sameOwner(handle, found.record.owner, context.owner);
   sameSpec(handle, found.record.specHash, wanted.hash);
   const info = found.running ? await asItIs(job, found) : undefined;
   if (info !== undefined) await fill(job, found.record);
@@ -82,6 +84,7 @@ function honoured(spec: ResolvedSpec, confined: boolean): WantedSandbox {
 
 async function makeNew(job: Job): Promise<SandboxInfo> {
   const { setup, handle, dir, stages, confined } = job;
+  const { owner } = job.context;
   const binary = await stages.run("image", () => findBinary(job));
   await using rollback = new Rollback(setup.log);
   const uid = confined ? uidOf(setup.instanceId, handle) : (process.getuid?.() ?? 0);
@@ -92,6 +95,7 @@ async function makeNew(job: Job): Promise<SandboxInfo> {
     token: newToken(),
     createdAt: new Date().toISOString(),
     specHash: job.wanted.hash,
+    ...(owner === undefined ? {} : { owner }),
     uid,
     harnesses: [],
     extra: facts,
