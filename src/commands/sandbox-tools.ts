@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { DecoError } from "../protocol/errors.ts";
 import type { Command } from "./command.ts";
 import { localDaemon } from "./home.ts";
@@ -55,16 +56,17 @@ export function exec(handle: string, command: readonly string[]): Command {
       const stream = payload["stream"] === "stderr" ? "stderr" : "stdout";
       const content = textOf(payload["content"]);
       if (out.json) said[stream] += content;
-      else print(stream, content);
+      else await print(stream, content, signal);
     }
     throw new DecoError("not_running", "the daemon ended before the program did");
   };
 }
 
-/** As the program wrote it, unless a terminal would act on it. */
-function print(stream: "stdout" | "stderr", content: string): void {
+/** As the program wrote it, unless a terminal would act on it. Who reads slowly holds the program. */
+async function print(stream: "stdout" | "stderr", content: string, signal: AbortSignal) {
   const to = process[stream];
-  to.write(to.isTTY ? printable(content) : content);
+  const taken = to.write(to.isTTY ? printable(content) : content);
+  if (!taken) await once(to, "drain", { signal });
 }
 
 /** `deco sandbox prune [--execute] [--force]`: a dry run unless it is told otherwise. */

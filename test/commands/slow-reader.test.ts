@@ -1,11 +1,15 @@
 import { expect, test } from "bun:test";
-import { execFile } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
+import { resolvePaths } from "../../src/daemon/paths.ts";
 import { listen } from "../../src/net/listen.ts";
+import { sseResponse } from "../../src/net/sse-write.ts";
 import { encodeSse } from "../../src/protocol/sse.ts";
 import { builtCli } from "../support/built-cli.ts";
 
@@ -50,3 +54,50 @@ test("a reader of stdout that dawdles gets everything, on Bun and on Node", asyn
     await rm(home, { recursive: true });
   }
 }, 60_000);
+
+const MIB = 2 ** 20;
+/** What pipes, sockets and streams on the way may hold. */
+const HELD_AT_MOST = 32 * MIB;
+
+test.each(["bun", "node"])(
+  "a program in a sandbox that writes without end is held by who does not read, on %s",
+  async (runtime) => {
+    const home = await mkdtemp(join(tmpdir(), "deco-held-"));
+    let sent = 0;
+    async function* endless() {
+      for (;;) {
+        sent += MIB / 16;
+        const content = "x".repeat(MIB / 16);
+        yield { event: "output", data: JSON.stringify({ stream: "stdout", content }) };
+        // As a real daemon, which waits for its engine.
+        await delay(0);
+      }
+    }
+    const { controlSocket: socketPath } = resolvePaths({ env: { DECO_HOME: home } });
+    await mkdir(join(socketPath, ".."), { recursive: true, mode: 0o700 });
+    const fetch = ({ signal }: Request) => sseResponse({ signal, events: endless() });
+    await using _daemon = await listen({ fetch }, { socketPath });
+    const source = fileURLToPath(new URL("../../src/cli.ts", import.meta.url));
+    const program: [string, string] =
+      runtime === "node" ? ["node", await builtCli()] : [process.execPath, source];
+    const args = [program[1], "sandbox", "exec", "h", "--", "yes"];
+    const child = spawn(program[0], args, {
+      env: { PATH: process.env["PATH"] ?? "", DECO_HOME: home },
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    try {
+      await once(child.stdout, "readable");
+      let before = -1;
+      while (sent !== before && sent <= HELD_AT_MOST) {
+        before = sent;
+        await delay(1000);
+      }
+      expect(sent).toBeLessThanOrEqual(HELD_AT_MOST);
+    } finally {
+      child.kill("SIGKILL");
+      await once(child, "close");
+      await rm(home, { recursive: true });
+    }
+  },
+  60_000,
+);
