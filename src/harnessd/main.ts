@@ -51,9 +51,12 @@ async function main(config: HarnessdConfig): Promise<void> {
   process.stdout.write(`${JSON.stringify(ready)}\n`);
 }
 
-try {
-  await main(readConfig(process.env));
-} catch (error) {
+function fail(error: unknown): void {
   process.stderr.write(`harnessd: ${error instanceof Error ? error.message : String(error)}\n`);
   process.exit(1);
 }
+
+// No top-level await: the compiled program's bytecode can't have one.
+Promise.resolve()
+  .then(() => main(readConfig(process.env)))
+  .catch(fail);

@@ -18,6 +18,8 @@ export interface HarnessdBinaryOptions {
   readonly target?: Target;
 }
 
+/** Bytecode: 1.7 MiB less memory in each idle sandbox than parsing at the start, for 3.5 MB on disk. */
+const BUILD_FLAGS = ["--compile", "--minify", "--bytecode"] as const;
 const BUILD_TIMEOUT_MS = 120_000;
 const KEPT_BINARIES = 6;
 
@@ -66,7 +68,7 @@ async function build(entry: string, path: string, foreign: Foreign | undefined):
     const outfile = join(work, "harnessd");
     const bun = await bunExecutable();
     const result = await runCommand(
-      [bun, "build", "--compile", "--minify", ...(runtime ?? []), entry, "--outfile", outfile],
+      [bun, "build", ...BUILD_FLAGS, ...(runtime ?? []), entry, "--outfile", outfile],
       { signal },
     );
     if (result.exitCode !== 0) {
@@ -124,7 +126,7 @@ export interface HarnessdSource {
 /** From a checkout src/harnessd/main.ts with what it may import; installed, dist/harnessd.js. */
 export async function harnessdSource(): Promise<HarnessdSource> {
   const here = dirname(fileURLToPath(import.meta.url));
-  const hash = createHash("sha256").update(await bunVersion());
+  const hash = createHash("sha256").update(`${await bunVersion()} ${BUILD_FLAGS.join(" ")}`);
   const bundled = join(here, "harnessd.js");
   if (await stat(bundled).catch(() => undefined)) {
     hash.update(await readFile(bundled));
