@@ -8,17 +8,19 @@ import {
 } from "../sandbox/templates/read-templates.ts";
 import type { Template } from "../sandbox/templates/template.ts";
 import type { Command, CommandContext } from "./command.ts";
+import { printable } from "./output.ts";
 import { settings } from "./settings.ts";
 import { table } from "./text-table.ts";
 
 /** `deco template ls`: what this laptop's runs may ask for by name; broken files are listed as such. */
 export function list(): Command {
   return async (context) => {
-    const all = templatesOf(context);
-    const templates = all.map(({ name, ...rest }) => ({ name, ...rest }));
-    context.out.result({ templates }, () =>
-      table(["TEMPLATE", "FROM", "IMAGE", "TIER", "MEMORY", "LABELS", ""], all.map(row)),
+    const folder = folderOf(context);
+    const templates = listTemplates(folder);
+    context.out.result({ folder, templates }, () =>
+      table(["TEMPLATE", "FROM", "IMAGE", "TIER", "MEMORY", "LABELS", ""], templates.map(row)),
     );
+    context.out.note(context.out.dim(`files are read from ${folder}`));
     return 0;
   };
 }
@@ -30,7 +32,7 @@ export function list(): Command {
  */
 export function show(name: string): Command {
   return async (context) => {
-    const all = templatesOf(context);
+    const all = listTemplates(folderOf(context));
     const found = all.find((one) => one.name === name);
     if (found === undefined) throw unknownTemplate(name, all);
     if (!("template" in found)) {
@@ -44,11 +46,16 @@ export function show(name: string): Command {
   };
 }
 
-function templatesOf({ env }: CommandContext): NamedTemplate[] {
-  return listTemplates(rulesPlaces(settings(env).paths.config).templates);
+function folderOf({ env }: CommandContext): string {
+  return rulesPlaces(settings(env).paths.config).templates;
 }
 
+/** A file's words are for a terminal only without control characters. */
 function row(one: NamedTemplate): string[] {
+  return cells(one).map((cell) => printable(cell));
+}
+
+function cells(one: NamedTemplate): string[] {
   if (!("template" in one)) return [one.name, "file", "", "", "", "", `broken: ${one.problem}`];
   const { template } = one;
   const memory = template.resources?.memoryMib;

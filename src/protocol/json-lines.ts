@@ -44,6 +44,8 @@ class Reader {
   readonly lines = new Map<string, number>();
   readonly #text: string;
   #at = 0;
+  /** How far lines were counted, so that each character is counted once. */
+  #counted = { at: 0, line: 1 };
 
   constructor(text: string) {
     this.#text = text;
@@ -119,7 +121,11 @@ class Reader {
   }
 
   #line(): number {
-    return this.#text.slice(0, this.#at).split("\n").length;
+    // It only goes forward.
+    let { at, line } = this.#counted;
+    for (; at < this.#at; at++) if (this.#text[at] === "\n") line += 1;
+    this.#counted = { at, line };
+    return line;
   }
 
   #error(what: string): JsonLineError {

@@ -36,7 +36,14 @@ test("template ls lists the built-in ones and the config folder's, broken ones a
   expect(templates[1]).toMatchObject({ from: "file", problem: expect.stringContaining("line 2") });
   expect(templates[4]).toMatchObject({ from: "file", template: haskell });
   expect(templates[5]).toMatchObject({ from: "built-in" });
+  const folder = join(home, "templates");
+  expect(JSON.parse(lines[0] ?? "").folder).toBe(folder);
+  const loud = { version: 1, description: "\u001b[31mred\u0007" };
+  await writeFile(join(folder, "loud.json"), JSON.stringify(loud));
   const said = await runDeco(["template", "ls"], { home });
+  expect(said.stderr).toContain(folder);
+  expect(said.stdout).toContain("[31mred");
+  expect(said.stdout).not.toMatch(/[\u001b\u0007]/);
   expect(said.stdout).toContain("2048 MiB");
   expect(said.stdout).toContain("broken: line 2: teir");
 });

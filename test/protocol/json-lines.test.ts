@@ -42,3 +42,12 @@ test("a name that is there twice is an error: two readers could take two values"
   expect(thrownBy('{"a": 1,\n"a": 2}')).toContain('line 2: "a" is there twice');
   expect(thrownBy('{"a": 1,\n"\\u0061": 2}')).toContain('line 2: "a" is there twice');
 });
+
+test("many members cost no more than their number: a dispatch waits for it", () => {
+  const members = Array.from({ length: 40_000 }, (_, i) => `"m${i}": [${i}]`);
+  const before = performance.now();
+  const { lineOf } = parseJsonLines(`{${members.join(",\n")}}`);
+  // By counting each line from the top it took over a minute.
+  expect(performance.now() - before).toBeLessThan(5_000);
+  expect(lineOf(["m39999"])).toBe(40_000);
+});

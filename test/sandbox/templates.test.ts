@@ -1,5 +1,6 @@
 import { afterAll, expect, test } from "bun:test";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { execFileSync } from "node:child_process";
+import { chmod, chown, mkdir, mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DecoError } from "../../src/protocol/errors.ts";
@@ -117,6 +118,68 @@ test("a broken template is refused with its line, is listed as such, and hides n
   await rm(join(places.templates, "broken.json"));
 });
 
+test("what is no settings file of the owner's is refused with the reason, and holds nobody up", async () => {
+  const path = join(places.templates, "odd.json");
+  const problem = () => {
+    const found = listTemplates(places.templates).find(({ name }) => name === "odd");
+    return found !== undefined && "problem" in found ? found.problem : "nothing";
+  };
+  const good = '{"version": 1}';
+  // Nobody writes to it: who opens it as a file waits for ever.
+  execFileSync("mkfifo", [path]);
+  expect(problem()).toBe("is no file");
+  await rm(path);
+  await mkdir(path);
+  expect(problem()).toBe("is no file");
+  await rm(path, { recursive: true });
+  await writeFile(path, good);
+  await truncate(path, 8 * 1024 ** 3);
+  expect(problem()).toContain("8589934592 bytes");
+  await writeFile(path, good);
+  await chmod(path, 0o666);
+  expect(problem()).toContain("may be written by others");
+  await chmod(path, 0o664);
+  expect(problem()).toBe("nothing");
+  if (process.getuid?.() === 0) {
+    await chown(path, 4711, 0);
+    expect(problem()).toContain("belongs to uid 4711");
+    await chown(path, 0, 0);
+  }
+  await writeFile(path, Buffer.from(good, "utf16le"));
+  expect(problem()).toContain("line 1");
+  await writeFile(path, Buffer.from([0x22, 0xff, 0x22]));
+  expect(problem()).toBe("is not UTF-8");
+  await writeFile(path, `\uFEFF${good}`);
+  expect(problem()).toBe("nothing");
+  await rm(path);
+});
+
+test("a file whose name no run can ask for is listed with the reason, and not among the known ones", async () => {
+  for (const name of ["Haskell", "my.template", ".hidden"]) await template(name, { version: 1 });
+  await template("broken", { version: 2 });
+  const names = listTemplates(places.templates).map(({ name }) => name);
+  expect(names).toEqual(expect.arrayContaining(["Haskell", "my.template", "broken"]));
+  expect(names).not.toContain(".hidden");
+  const error = refusal(() => resolve({ template: "Haskell" }));
+  expect(error.extensions["knownTemplates"]).not.toContain("Haskell");
+  expect(error.extensions["knownTemplates"]).not.toContain("broken");
+  for (const name of ["Haskell", "my.template", ".hidden", "broken"]) {
+    await rm(join(places.templates, `${name}.json`));
+  }
+});
+
+test("a source that is none is told what one is made of", async () => {
+  const file = join(places.templates, "source.json");
+  for (const source of [{}, { build: "ghc" }, { image: `x@${DIGEST}`, build: "all" }, "debian"]) {
+    await writeFile(file, `{"version": 1,\n"source": ${JSON.stringify(source)}}`);
+    const { message } = refusal(() => resolve({ template: "source" }));
+    expect(message).toContain("line 2: source");
+    expect(message).toContain("harnessd, claude-code, codex, all");
+    expect(message).toContain("runtime");
+  }
+  await rm(file);
+});
+
 test("a file of the config folder wins over a built-in template of its name", async () => {
   await template("shell", { version: 1, source: { build: "harnessd" }, labels: ["mine"] });
   expect(wanted({ template: "shell" }).labels).toEqual(["mine"]);
@@ -130,6 +193,16 @@ test("files of a template stay below the workspace", () => {
   }
   const good = { version: 1, files: { "src/main.hs": { text: "main", mode: "0755" } } };
   expect(Template.safeParse(good).success).toBe(true);
+  const files = (...paths: string[]) =>
+    Template.safeParse({
+      version: 1,
+      files: Object.fromEntries(paths.map((path) => [path, { text: "" }])),
+    });
+  // Their sandbox would be made, and then not take them.
+  expect(files("a/b/c", "a/b").error?.issues[0]?.message).toBe("is below a/b, which is a file");
+  expect(files("a/b", "a/bc", "ab").success).toBe(true);
+  expect(files("ü".repeat(127)).success).toBe(true);
+  expect(files(`x/${"ü".repeat(128)}`).success).toBe(false);
 });
 
 test("a variable that the template requires is given by request or template, else it is a 400", async () => {
@@ -169,6 +242,9 @@ test("a broken map of runtimes has none of the owner's, and says why", async () 
   await writeFile(places.runtimes, '{"version": 1,\n"runtimes": {"node": {"image": "node:22"}}}');
   const error = refusal(() => resolve({ runtime: "node" }));
   expect(error.message).toContain("line 2");
+  expect(error.message).toContain("not pinned");
+  await writeFile(places.runtimes, '{"version": 1,\n"runtimes": {"node": {"build": "node"}}}');
+  expect(refusal(() => resolve({ runtime: "node" })).message).toContain("harnessd, claude-code");
   expect(wanted({ runtime: "posix" }).build).toBe("harnessd");
 });
 

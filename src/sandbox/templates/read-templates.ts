@@ -15,7 +15,19 @@ export type NamedTemplate = { readonly name: string } & (
 /** Every template of this laptop by name: the files of a folder, and behind them the built-in ones. */
 export function listTemplates(folder: string): NamedTemplate[] {
   const names = new Set([...Object.keys(BUILTIN_TEMPLATES), ...fileNames(folder)]);
-  return [...names].toSorted().flatMap((name) => readTemplate(folder, name) ?? []);
+  return [...names]
+    .toSorted()
+    .flatMap((name) =>
+      isTemplateName(name) ? (readTemplate(folder, name) ?? []) : misnamed(folder, name),
+    );
+}
+
+const isTemplateName = (name: string) => TemplateName.safeParse(name).success;
+
+/** Nobody can ask for it; who wrote it wants to know why. */
+function misnamed(folder: string, name: string): NamedTemplate {
+  const problem = "no run can ask for a name with other than a-z, 0-9, - and _: rename the file";
+  return { name, from: "file", path: join(folder, `${name}.json`), problem };
 }
 
 /**
@@ -24,7 +36,7 @@ export function listTemplates(folder: string): NamedTemplate[] {
  * @throws capability_missing (`knownTemplates`) for an unknown one, or one whose file is wrong
  */
 export function findTemplate(folder: string, name: string): Template {
-  const found = TemplateName.safeParse(name).success ? readTemplate(folder, name) : undefined;
+  const found = isTemplateName(name) ? readTemplate(folder, name) : undefined;
   if (found === undefined) throw unknownTemplate(name, listTemplates(folder));
   if ("template" in found) return found.template;
   throw new DecoError("capability_missing", `templates/${name}.json: ${found.problem}`, {
@@ -32,11 +44,11 @@ export function findTemplate(folder: string, name: string): Template {
   });
 }
 
-/** capability_missing, with the known names. */
+/** capability_missing, with the names of those that work. */
 export function unknownTemplate(name: string, all: readonly NamedTemplate[]): DecoError {
-  const known = all.map((one) => one.name);
+  const known = all.flatMap((one) => ("template" in one ? [one.name] : []));
   return new DecoError("capability_missing", `this laptop has no template "${name}"`, {
-    fix: `Use one of ${known.join(", ")}.`,
+    fix: `Use one of ${known.join(", ")}; or write one on the laptop, into the folder that \`deco template ls\` names.`,
     extensions: { knownTemplates: known },
   });
 }
@@ -53,8 +65,9 @@ function readTemplate(folder: string, name: string): NamedTemplate | undefined {
 function fileNames(folder: string): string[] {
   try {
     return readdirSync(folder).flatMap((file) => {
-      const name = file.endsWith(".json") ? file.slice(0, -".json".length) : "";
-      return TemplateName.safeParse(name).success ? [name] : [];
+      // Editors keep theirs hidden.
+      const isOurs = file.endsWith(".json") && !file.startsWith(".");
+      return isOurs ? [file.slice(0, -".json".length)] : [];
     });
   } catch {
     // No folder: only the built-in ones.

@@ -1,11 +1,13 @@
 import { z } from "zod";
 import { DecoError } from "../../protocol/errors.ts";
 import { readOwnerFile } from "./read-file.ts";
-import { ImageSource, Labels, TemplateName } from "./template.ts";
+import { ImageSource, Labels, SOURCE_FIELDS, TemplateName } from "./template.ts";
 
 const Labelled = { labels: Labels.optional() };
 const [pinned, built] = ImageSource.options;
-const Runtime = z.union([pinned.extend(Labelled), built.extend(Labelled)]);
+const Runtime = z.union([pinned.extend(Labelled), built.extend(Labelled)], {
+  error: `${SOURCE_FIELDS}, and labels`,
+});
 export type Runtime = z.infer<typeof Runtime>;
 
 /** `<config>/runtimes.json`: which image stands for which runtime on this laptop. */
