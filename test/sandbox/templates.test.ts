@@ -22,6 +22,12 @@ const template = (name: string, value: unknown) =>
 const resolve = (spec: SandboxSpec) => resolveSpec(spec, places);
 const wanted = (spec: SandboxSpec) => wantedSandbox(resolve(spec), "docker", { egress: "open" });
 
+const files = (...paths: string[]) =>
+  Template.safeParse({
+    version: 1,
+    files: Object.fromEntries(paths.map((path) => [path, { text: "" }])),
+  });
+
 function refusal(work: () => unknown): DecoError {
   try {
     work();
@@ -126,7 +132,7 @@ test("what is no settings file of the owner's is refused with the reason, and ho
   };
   const good = '{"version": 1}';
   // Nobody writes to it: who opens it as a file waits for ever.
-  execFileSync("mkfifo", [path]);
+  execFileSync("sh", ["-c", 'mkfifo "$0"', path]);
   expect(problem()).toBe("is no file");
   await rm(path);
   await mkdir(path);
@@ -193,11 +199,6 @@ test("files of a template stay below the workspace", () => {
   }
   const good = { version: 1, files: { "src/main.hs": { text: "main", mode: "0755" } } };
   expect(Template.safeParse(good).success).toBe(true);
-  const files = (...paths: string[]) =>
-    Template.safeParse({
-      version: 1,
-      files: Object.fromEntries(paths.map((path) => [path, { text: "" }])),
-    });
   // Their sandbox would be made, and then not take them.
   expect(files("a/b/c", "a/b").error?.issues[0]?.message).toBe("is below a/b, which is a file");
   expect(files("a/b", "a/bc", "ab").success).toBe(true);
