@@ -124,6 +124,23 @@ export function sameSpec(handle: string, existing: string | undefined, wanted: s
   });
 }
 
+/**
+ * Of a spec what its container is made from: environment, files, clone and archive come in when it
+ * is ready, for whoever it is then.
+ */
+export function madeFrom(wanted: WantedSandbox): WantedSandbox {
+  const { mode } = wanted.workspace;
+  const onHost = mode === "read_only" || mode === "read_write";
+  const bare = {
+    ...wanted,
+    env: {},
+    files: {},
+    requires: { env: [], files: [] },
+    ...(onHost ? {} : { workspace: { mode: "none" } as const }),
+  };
+  return { ...bare, hash: hashOf(bare) };
+}
+
 /** Memory in MiB: what was asked for, else what the harness needs. */
 export function memoryMibOf(wanted: WantedSandbox, harness: string | undefined): number {
   return wanted.memoryMib ?? (harness === "claude-code" ? 1024 : 512);

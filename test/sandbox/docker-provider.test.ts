@@ -6,6 +6,7 @@ import {
   skipped,
 } from "../suites/sandbox-provider-suite.ts";
 import { dockerObjects } from "../support/docker-objects.ts";
+import { madeAhead } from "../support/made-ahead.ts";
 
 const probe = await dockerProvider({
   instanceId: "probe",
@@ -19,11 +20,18 @@ if (!probe.available) {
 } else {
   sandboxProviderSuite({
     name: "docker",
-    make: (parts) => dockerProvider({ ...parts, cacheDir: CACHE_DIR, log: quietLog, pausePool: 1 }),
+    make: (parts) =>
+      dockerProvider({
+        ...parts,
+        ...madeAhead,
+        cacheDir: CACHE_DIR,
+        log: quietLog,
+        pausePool: 1,
+      }),
     leftovers: async ({ instanceId }) => (await dockerObjects(instanceId)).sandboxes,
     leftAtEnd: async ({ instanceId }) => {
-      const { pauses, networks } = await dockerObjects(instanceId);
-      return [...pauses, ...networks];
+      const { pauses, spares, networks } = await dockerObjects(instanceId);
+      return [...pauses, ...spares, ...networks];
     },
   });
 }

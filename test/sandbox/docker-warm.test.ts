@@ -39,6 +39,18 @@ const nothingLeft = async (provider: SandboxProvider) => {
   expect(await readdir(runRoot)).toEqual([]);
 };
 
+/** What is younger than 5 minutes is left alone. */
+const inAnHour = async <T>(work: () => Promise<T>): Promise<T> => {
+  const real = Date.now;
+  const then = real() + 3_600_000;
+  Date.now = () => then;
+  try {
+    return await work();
+  } finally {
+    Date.now = real;
+  }
+};
+
 describe.skipIf(!available)("sandboxes made ahead", () => {
   test("one is leased whole: name, token, files, model's socket; it is no sandbox before", async () => {
     const file = { text: "from the template", mode: "0640" };
@@ -70,11 +82,54 @@ describe.skipIf(!available)("sandboxes made ahead", () => {
     await nothingLeft(provider);
   }, 60_000);
 
-  test("another spec, and what holds something of its thread or the host, is never leased", async () => {
+  test("another container, and what holds something of its thread or the host, is never leased", async () => {
     const provider = await warmed();
-    expect(await stagesOf(provider, "env", { env: { B: "1" } })).not.toContain("lease");
+    const small = { resources: { memoryMib: 256 } };
+    expect(await stagesOf(provider, "small", small)).not.toContain("lease");
     expect(await stagesOf(provider, "port", { ports: [4711] })).not.toContain("lease");
-    for (const handle of ["env", "port"]) await provider.remove(handle, signal);
+    for (const handle of ["small", "port"]) await provider.remove(handle, signal);
+    await nothingLeft(provider);
+  }, 60_000);
+
+  test("environment, files and archive are the lease's own: with others the same spare does", async () => {
+    const file = (text: string) => ({ files: { f: { text, mode: "0644" } } });
+    const provider = await warmed({ env: { A: "1" }, facts: file("first") });
+    const mine: ResolvedSpec = {
+      env: { B: "2" },
+      facts: file("second"),
+      workspace: { mode: "archive" },
+    };
+    expect(await stagesOf(provider, "mine", mine)).toContain("lease");
+    expect(await inside(provider, "mine", "cat f")).toBe("second");
+    for (const other of [
+      { ...mine, env: { A: "1" } },
+      { ...mine, facts: file("third") },
+    ]) {
+      const asked = provider.ensure("mine", other, context, signal);
+      await expect(asked).rejects.toMatchObject({ code: "run_conflict" });
+    }
+    const { id } = await provider.ensure("mine", mine, context, signal);
+    await provider.close?.(signal);
+    // With the run root went what it was leased as.
+    for (const name of await readdir(runRoot)) await rm(join(runRoot, name), { recursive: true });
+    const next = make();
+    const small = next.ensure("mine", { resources: { memoryMib: 256 } }, context, signal);
+    await expect(small).rejects.toMatchObject({ code: "run_conflict" });
+    expect((await next.ensure("mine", mine, context, signal)).id).toBe(id);
+    await next.remove("mine", signal);
+    await nothingLeft(next);
+  }, 60_000);
+
+  test("what can't be made is not made ahead", async () => {
+    const provider = make({ warmSandboxes: 1 });
+    const beforeStart = () => Promise.reject(new Error("no model socket"));
+    const work = provider.ensure("fails", {}, { ...context, beforeStart }, signal);
+    expect(await work.catch((thrown: Error) => thrown.message)).toBe("no model socket");
+    // Behind what it does by itself.
+    await provider.prepare?.({ ahead: true }, signal);
+    await provider.prepare?.({ ahead: false }, signal);
+    expect(await spares()).toEqual([]);
+    expect(provider.madeAhead?.()).toEqual({ ready: 0, memoryMib: 0, leased: 0 });
     await nothingLeft(provider);
   }, 60_000);
 
@@ -166,6 +221,9 @@ describe.skipIf(!available)("sandboxes made ahead", () => {
       const next = make();
       await next.prepare?.({ ahead: false }, signal);
       expect(await spares()).toEqual([]);
+      const orphans = await inAnHour(async () => await next.orphans?.(signal));
+      const halfLeased = { kind: "run directory", handle: "victim" };
+      expect(orphans).toMatchObject(point === "before the name" ? [halfLeased] : []);
       expect((await next.list(signal)).map(({ handle }) => handle)).toEqual(
         survives ? ["victim"] : [],
       );
@@ -176,6 +234,30 @@ describe.skipIf(!available)("sandboxes made ahead", () => {
       await nothingLeft(next);
     }, 60_000);
   }
+
+  test("a link of a lease whose sandbox others removed whole is reaped, and no other", async () => {
+    const provider = await warmed();
+    const made = await provider.ensure("gone", {}, context, signal);
+    await ready(provider);
+    await provider.ensure("stays", {}, context, signal);
+    await docker.getContainer(made.id).remove({ force: true, v: true });
+    await rm(runDirOf(runRoot, "docker", "gone").base, { recursive: true });
+    const links = async () => {
+      const names = await readdir(runRoot, { withFileTypes: true });
+      return names.filter((one) => one.isSymbolicLink()).map(({ name }) => name);
+    };
+    const before = await links();
+    expect(before).toHaveLength(2);
+    expect(await provider.orphans?.(signal)).toEqual([]);
+    const later = await inAnHour(async () => (await provider.orphans?.(signal)) ?? []);
+    const dirs = later.filter(({ kind }) => kind === "run directory");
+    expect(dirs).toHaveLength(1);
+    for (const orphan of later) await provider.removeOrphan?.(orphan, signal);
+    expect(await links()).toEqual(before.filter((name) => name !== dirs[0]?.name));
+    expect(await inside(provider, "stays", "echo works")).toBe("works\n");
+    await provider.remove("stays", signal);
+    await nothingLeft(provider);
+  }, 60_000);
 
   test("what a lease leaves when its container is removed by others is reaped", async () => {
     const provider = await warmed();

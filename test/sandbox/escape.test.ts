@@ -24,6 +24,7 @@ import { processProvider } from "../../src/sandbox/drivers/process/process-provi
 import { harnessClient } from "../../src/sandbox/harness-client.ts";
 import type { SandboxInfo, SandboxProvider } from "../../src/sandbox/provider.ts";
 import { CACHE_DIR, quietLog, runInside, skipped } from "../suites/sandbox-provider-suite.ts";
+import { madeAhead } from "../support/made-ahead.ts";
 
 const SECRET = `secret-${Math.random().toString(36).slice(2)}`;
 /** bun, as which the compiled harnessd can be started: an interpreter in every sandbox. */
@@ -296,7 +297,7 @@ if (!dockerProbe.available || process.getuid?.() !== 0) {
 } else {
   escapes({
     name: "docker",
-    make: (o) => dockerProvider({ ...o, cacheDir: CACHE_DIR, log: quietLog }),
+    make: (o) => dockerProvider({ ...o, ...madeAhead, cacheDir: CACHE_DIR, log: quietLog }),
     workspace: async (info) => {
       const found = await new Docker().getContainer(info.id).inspect();
       return found.Mounts.find((mount) => mount.Destination === "/workspace")?.Source ?? "";

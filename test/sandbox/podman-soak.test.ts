@@ -23,8 +23,8 @@ if (podman !== undefined) {
       dockerProvider({ ...parts, dockerHost, cacheDir: CACHE_DIR, log: quietLog, pausePool: 1 }),
     leftovers: async ({ instanceId }) => (await dockerObjects(instanceId, client)).sandboxes,
     leftAtEnd: async ({ instanceId }) => {
-      const { pauses, networks } = await dockerObjects(instanceId, client);
-      return [...pauses, ...networks];
+      const { pauses, spares, networks } = await dockerObjects(instanceId, client);
+      return [...pauses, ...spares, ...networks];
     },
   });
   afterAll(async () => await podman[Symbol.asyncDispose]());

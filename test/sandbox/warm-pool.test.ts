@@ -144,6 +144,36 @@ describe("the warm pool", () => {
     expect(pool.counts().retryAt).toBeUndefined();
   });
 
+  test("a spec that can't be made keeps no other from its place", async () => {
+    const { pool, engine, clock, settle, keys } = lab({ size: 1 });
+    engine.broken = true;
+    pool.use(order("bad"));
+    await settle();
+    engine.broken = false;
+    pool.use(order("good"));
+    clock.now += 1;
+    pool.use(order("bad"));
+    await settle();
+    expect(keys()).toEqual(["good"]);
+    expect(pool.counts()).toMatchObject({ ready: 1, reason: "no room" });
+    clock.now += 5_000;
+    await settle();
+    expect(keys()).toEqual(["good"]);
+    expect(pool.counts().reason).toBeUndefined();
+    expect(engine.made).toBe(1);
+  });
+
+  test("what others removed is no longer counted, and made again", async () => {
+    const { pool, engine, settle, keys } = lab();
+    pool.use(order("a"));
+    await settle();
+    engine.all.clear();
+    await pool.tend(signal);
+    expect(pool.counts()).toMatchObject({ ready: 0, memoryMib: 0 });
+    await settle();
+    expect(keys()).toEqual(["a"]);
+  });
+
   test("nothing is made while a sandbox is being started, nor after the close", async () => {
     const { pool, clock, settle, keys } = lab();
     clock.idle = false;

@@ -3,6 +3,7 @@ import { type Config, loadConfig } from "../../src/daemon/config.ts";
 import { type RunningDaemon, type StartDaemonOptions, startDaemon } from "../../src/daemon/main.ts";
 import { httpRequest } from "../../src/net/http-request.ts";
 import { type TestHome, testHome } from "./control-home.ts";
+import { madeAheadEnv } from "./made-ahead.ts";
 
 /** A real daemon on a home of its own. */
 export interface TestDaemon extends AsyncDisposable {
@@ -26,7 +27,8 @@ export async function testDaemon(
 ): Promise<TestDaemon> {
   const home = await testHome();
   const { flags, env: more, prepare, ...rest } = options;
-  const env = { PATH: process.env["PATH"], HOME: home.dir, DECO_TOKEN: "user-token", ...more };
+  const own = { PATH: process.env["PATH"], HOME: home.dir, DECO_TOKEN: "user-token" };
+  const env = { ...own, ...madeAheadEnv, ...more };
   await prepare?.(home);
   const config = loadConfig({
     env,

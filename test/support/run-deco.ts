@@ -4,6 +4,7 @@ import { mkdir } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { builtCli } from "./built-cli.ts";
 import { temporaryOf } from "./leftovers.ts";
+import { madeAheadEnv } from "./made-ahead.ts";
 
 export type Runtime = "bun" | "node";
 
@@ -55,6 +56,7 @@ export async function startDeco(
       DECO_HOME: options.home,
       TMPDIR: temporary,
       NO_COLOR: "1",
+      ...madeAheadEnv,
       ...options.env,
     },
     stdio: ["pipe", "pipe", "pipe"],

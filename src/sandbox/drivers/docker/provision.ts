@@ -13,22 +13,22 @@ import {
   sealRunDir,
   writeRecord,
 } from "../../run-dir.ts";
-import { type ResolvedSpec, sameSpec, wantedSandbox } from "../../sandbox-spec.ts";
+import { madeFrom, type ResolvedSpec, sameSpec, wantedSandbox } from "../../sandbox-spec.ts";
 import { Stages } from "../../stages.ts";
 import { createContainer, undoVolume } from "./create-container.ts";
 import { refusedStatus } from "./engine.ts";
 import { findImage } from "./find-image.ts";
-import { type DockerSetup, type Job, look, newRecord } from "./job.ts";
+import { type DockerSetup, type Job, look, newRecord, noteEngine } from "./job.ts";
 import { imageId } from "./local-image.ts";
 import { type ContainerLook, ownerOf } from "./look.ts";
-import { LABELS, namesOf } from "./names.ts";
+import { LABELS, namesOf, WARM_ROLE } from "./names.ts";
 import { choosePlace, hasLostPlace, restorePlace } from "./place.ts";
 import { preflight } from "./preflight.ts";
 import { removeForced } from "./remove.ts";
 import { firstHandle, removeSandbox } from "./remove-sandbox.ts";
 import { startAndWait, waitUntilReady } from "./start-container.ts";
 import { refuseTier } from "./tiers.ts";
-import { leaseSpare } from "./warm-lease.ts";
+import { leaseSpare, orderOf } from "./warm-lease.ts";
 import { checkWorkspaceSpec, settleWorkspace } from "./workspace.ts";
 
 interface Order {
@@ -56,7 +56,7 @@ export async function ensureContainer(
   sameOwner(handle, had === undefined ? known?.owner : ownerOf(had, known).owner, context.owner);
   const found = await usable(job, had);
   if (found === undefined) return await setup.starts.run(signal, () => leaseOrMake(job));
-  sameSpec(handle, found.labels[LABELS.spec], wanted.hash);
+  sameSpec(handle, specOf(job, found, known), wanted.hash);
   return await reuse(job, found);
 }
 
@@ -72,6 +72,13 @@ async function usable(job: Job, found: ContainerLook | undefined) {
   return undefined;
 }
 
+/** One that was made ahead has in its labels what all leases of it share; the rest is in its record. */
+function specOf(job: Job, found: ContainerLook, known: SandboxRecord | undefined) {
+  const { [LABELS.spec]: spec, [LABELS.role]: role } = found.labels;
+  if (role !== WARM_ROLE) return spec;
+  return known?.specHash ?? (spec === madeFrom(job.wanted).hash ? job.wanted.hash : spec);
+}
+
 /** A sandbox that was made ahead keeps the volume that it was made with. */
 async function volumeOf({ setup, names, dir }: Job, found: ContainerLook | undefined) {
   if (found?.volume !== undefined) return found.volume;
@@ -81,11 +88,20 @@ async function volumeOf({ setup, names, dir }: Job, found: ContainerLook | undef
 
 async function leaseOrMake(job: Job): Promise<SandboxInfo> {
   const record = await newRecord(job);
+  await noteEngine(job.setup);
   refuseTier(job.wanted, record.extra["transport"] === "gateway" ? "gateway" : "socket");
   const { hasVolume } = await preflight(job);
   // What a workspace that lost its container holds is in no sandbox that was made ahead.
-  const leased = hasVolume ? undefined : await leaseSpare(job, record);
-  if (leased === undefined) return await makeNew(job, { record, hasVolume });
+  const order = orderOf(job, record.extra["transport"]);
+  const leased =
+    hasVolume || order === undefined ? undefined : await leaseSpare(job, record, order);
+  const info = leased ? await settleLease(job, leased) : await makeNew(job, { record, hasVolume });
+  // One that could not be made is not made ahead, either.
+  if (order !== undefined) job.setup.warm.use(order);
+  return info;
+}
+
+async function settleLease(job: Job, leased: SandboxInfo): Promise<SandboxInfo> {
   await using rollback = new Rollback(job.setup.log);
   rollback.add("lease", (undo) => removeSandbox(job.setup, { handle: job.handle }, undo));
   await settleWorkspace(job);

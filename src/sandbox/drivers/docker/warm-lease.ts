@@ -9,16 +9,17 @@ import {
   type SandboxRecord,
   writeRecord,
 } from "../../run-dir.ts";
+import { madeFrom } from "../../sandbox-spec.ts";
 import { type DockerSetup, type Job, look } from "./job.ts";
 import { infoOf, lookAt } from "./look.ts";
 import { pauseOf, pauseState } from "./pause.ts";
-import type { Spare } from "./warm-pool.ts";
+import type { Spare, WarmOrder } from "./warm-pool.ts";
 
 /** One that takes longer is given up for the next, or for a cold start. */
 const LEASE_MS = 3_000;
 
 /**
- * Gives the job a sandbox that was made ahead, if there is one of just its spec.
+ * Gives the job a sandbox that was made ahead, if there is one of this order.
  *
  * Its directory is moved, the model's socket opened and its token exchanged first. The container's
  * new name comes last: a daemon that dies before leaves a spare, which the next one reaps; one that
@@ -27,22 +28,33 @@ const LEASE_MS = 3_000;
 export async function leaseSpare(
   job: Job,
   record: SandboxRecord,
+  order: WarmOrder,
 ): Promise<SandboxInfo | undefined> {
-  const order = orderOf(job, record);
-  if (order === undefined) return undefined;
   const { warm } = job.setup;
-  warm.use(order);
   return await warm.lease(order.key, (spare) => attempt(job, { spare, record }), job.signal);
 }
 
-/** Undefined for what can't be made ahead: it holds something of its thread, or of the host. */
-function orderOf({ wanted, context }: Job, record: SandboxRecord) {
+/**
+ * What a spare of this job is made from. Undefined for what can't be made ahead: it holds something
+ * of its thread or of the host, or its engine is none on which the moves of a lease were tried.
+ */
+export function orderOf(
+  {
+    setup,
+    wanted,
+    context,
+  }: Pick<Job, "wanted" | "context"> & { setup: Pick<DockerSetup, "seen"> },
+  transport: unknown,
+): WarmOrder | undefined {
   const { tier, workspace, ports, threadNetwork } = wanted;
   const onHost = workspace.mode === "read_only" || workspace.mode === "read_write";
   const ofOthers = onHost || ports.length > 0 || threadNetwork !== undefined;
-  if (tier > 2 || ofOthers || record.extra["transport"] !== "socket") return undefined;
+  if (tier > 2 || ofOthers || transport !== "socket" || setup.seen.podman === true) {
+    return undefined;
+  }
   const { harness } = context;
-  return { key: `${wanted.hash} ${harness ?? ""}`, wanted, harness };
+  const bare = madeFrom(wanted);
+  return { key: `${bare.hash} ${harness ?? ""}`, wanted: bare, harness };
 }
 
 async function attempt(job: Job, o: { spare: Spare; record: SandboxRecord }): Promise<SandboxInfo> {

@@ -3,6 +3,7 @@ import type { MadeAhead } from "../../provider.ts";
 import type { SandboxLog } from "../../sandbox-log.ts";
 import type { WantedSandbox } from "../../sandbox-spec.ts";
 import { untilAbort } from "../../until-abort.ts";
+import { WarmUses } from "./warm-uses.ts";
 
 /** What a sandbox that is made ahead is made from. */
 export interface WarmOrder {
@@ -49,12 +50,8 @@ export interface WarmPoolOptions {
 }
 
 const MINUTE = 60_000;
-/** A spec is in use for so long after its last new sandbox; a spare lives no longer. */
 const MAX_AGE_MS = 30 * MINUTE;
-/** Two new sandboxes of one spec in this time: then two are kept. */
-const BUSY_MS = 5 * MINUTE;
 const MAKE_MS = 2 * MINUTE;
-const BACK_OFF = { first: 5_000, most: 10 * MINUTE } as const;
 
 /**
  * Sandboxes made ahead for the specs that are in use: one of each, two where they follow closely.
@@ -66,11 +63,8 @@ export class WarmPool {
   readonly #spares: Spare[] = [];
   /** Handles of what is being leased. */
   readonly #held = new Set<string>();
-  readonly #uses = new Map<string, { order: WarmOrder; at: number[] }>();
+  readonly #uses: WarmUses;
   #leased = 0;
-  #failures = 0;
-  #retryAt = 0;
-  #reason = "";
   readonly #closing = new AbortController();
   /** One piece of work after the other. */
   #work = Promise.resolve();
@@ -78,23 +72,21 @@ export class WarmPool {
   constructor(options: WarmPoolOptions) {
     this.#o = options;
     this.#now = options.now ?? Date.now;
+    this.#uses = new WarmUses(options.size, this.#now);
   }
 
   counts(): MadeAhead {
-    const waits = this.#retryAt > this.#now();
     return {
       ready: this.#spares.length,
       memoryMib: this.#memory(),
       leased: this.#leased,
-      ...(waits ? { retryAt: new Date(this.#retryAt).toISOString(), reason: this.#reason } : {}),
+      ...this.#uses.waiting(),
     };
   }
 
-  /** Notes that a new sandbox of this spec is wanted. */
+  /** Notes that there is a new sandbox of this spec. */
   use(order: WarmOrder): void {
-    if (this.#o.size === 0) return;
-    const { at } = this.#uses.get(order.key) ?? { at: [] };
-    this.#uses.set(order.key, { order, at: [this.#now(), ...at].slice(0, 2) });
+    if (this.#o.size > 0) this.#uses.note(order);
   }
 
   /**
@@ -156,33 +148,17 @@ export class WarmPool {
 
   #memory = () => this.#spares.reduce((sum, one) => sum + one.memoryMib, 0);
 
-  /** The spec used last comes first, within the limit of all. */
-  #plan(): { order: WarmOrder; count: number }[] {
-    const recent = [...this.#uses.values()]
-      .filter(({ at: [last = 0] }) => this.#now() - last < MAX_AGE_MS)
-      .toSorted((a, b) => (b.at[0] ?? 0) - (a.at[0] ?? 0));
-    let room = this.#o.size;
-    return recent.flatMap(({ order, at }) => {
-      const before = at[1];
-      const wish = before !== undefined && this.#now() - before < BUSY_MS ? 2 : 1;
-      const count = Math.min(wish, room);
-      room -= count;
-      return count === 0 ? [] : [{ order, count }];
-    });
-  }
+  #count = (key: string) => this.#spares.filter((one) => one.key === key).length;
 
   #missing(): WarmOrder | undefined {
-    if (this.#closing.signal.aborted || this.#now() < this.#retryAt) return undefined;
-    const has = (key: string) => this.#spares.filter((one) => one.key === key).length;
-    return this.#plan().find(({ order, count }) => has(order.key) < count)?.order;
+    return this.#closing.signal.aborted ? undefined : this.#uses.missing(this.#count);
   }
 
   #surplus(): Spare | undefined {
-    const plan = new Map(this.#plan().map(({ order, count }) => [order.key, count]));
-    return this.#spares.find((one) => {
-      const same = this.#spares.filter(({ key }) => key === one.key).length;
-      return this.#isOld(one) || same > (plan.get(one.key) ?? 0);
-    });
+    const wanted = this.#uses.wanted();
+    return this.#spares.find(
+      (one) => this.#isOld(one) || this.#count(one.key) > (wanted.get(one.key) ?? 0),
+    );
   }
 
   #queue(what: () => Promise<void>): Promise<void> {
@@ -200,9 +176,11 @@ export class WarmPool {
     for (let order = this.#missing(); order && this.#o.idle(); order = this.#missing()) {
       try {
         await this.#make(order);
-        this.#failures = 0;
+        this.#uses.made(order.key);
       } catch (thrown) {
-        if (!this.#closing.signal.aborted) this.#backOff(thrown);
+        if (this.#closing.signal.aborted) return;
+        const inMs = this.#uses.failed(order.key, DecoError.from(thrown).message);
+        this.#o.log.warn({ err: thrown, inMs }, "no sandbox could be made ahead");
       }
     }
   }
@@ -221,15 +199,8 @@ export class WarmPool {
     throw new DecoError("sandbox_failed", `it would use ${sum} of ${memoryMib} MiB`);
   }
 
-  #backOff(thrown: unknown): void {
-    const inMs = Math.min(BACK_OFF.first * 2 ** this.#failures, BACK_OFF.most);
-    this.#failures += 1;
-    this.#retryAt = this.#now() + inMs;
-    this.#reason = DecoError.from(thrown).message;
-    this.#o.log.warn({ err: thrown, inMs }, "no sandbox could be made ahead");
-  }
-
   async #tend(signal: AbortSignal): Promise<void> {
+    this.#uses.forgetOld();
     await this.#drop(() => this.#surplus());
     await this.#reap(signal);
     if (this.#spares.length === 0) return;
@@ -256,8 +227,12 @@ export class WarmPool {
   async #reap(signal: AbortSignal): Promise<void> {
     // Those that are taken while the engine makes its list are spared, too.
     const before = new Set([...this.#spares.map(({ handle }) => handle), ...this.#held]);
-    const lost = (await this.#o.maker.list(signal)).filter(({ handle }) => !before.has(handle));
+    const listed = await this.#o.maker.list(signal);
+    const lost = listed.filter(({ handle }) => !before.has(handle));
     await Promise.all(lost.map((one) => this.#o.maker.discard(one, signal)));
+    const there = new Set(listed.map(({ handle }) => handle));
+    // Removed by others; what they left of it goes, too.
+    await this.#drop(() => this.#spares.find(({ handle }) => !there.has(handle)));
   }
 
   /** What can't be removed now, is reaped within a minute. */
