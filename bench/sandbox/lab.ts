@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -18,13 +18,18 @@ export interface SandboxLab extends AsyncDisposable {
   /** Tag of what a sandbox without wishes runs; the rival runs it, too. */
   readonly image: string;
   readonly signal: AbortSignal;
-  /** Another daemon of the same home, which keeps so many sandboxes ready; the caller's to close. */
-  readonly warmed: (size: number) => SandboxProvider;
+  /** An instance of its own, which keeps so many sandboxes ready; the caller's to close. */
+  readonly warmed: (size: number) => Promise<Warmed>;
   readonly ensure: (provider: SandboxProvider, handle: string, spec?: SandboxSpec) => Promise<void>;
   /** Waits until what was made ahead is there again: neither side pays for it in its own time. */
   readonly settle: () => Promise<void>;
   /** Containers, volumes, networks and directories of this bench. */
   readonly objects: () => Promise<string[]>;
+}
+
+export interface Warmed {
+  readonly engine: SandboxProvider;
+  readonly ensure: (handle: string) => Promise<void>;
 }
 
 /** One set of results; each opens and removes its own sandboxes. */
@@ -59,7 +64,16 @@ export async function sandboxLab(limitMs: number): Promise<SandboxLab> {
     engine,
     confined: existing(providers.get("process")),
     signal,
-    warmed: (warmSandboxes) => existing(createProviders({ ...fixed, warmSandboxes }).get("docker")),
+    warmed: async (warmSandboxes) => {
+      const parts = { ...fixed, instanceId: `${instanceId}w`, runRoot: join(runRoot, "w") };
+      await mkdir(parts.runRoot, { recursive: true });
+      const provider = existing(createProviders({ ...parts, warmSandboxes }).get("docker"));
+      const own = { instanceId: parts.instanceId, onStage() {} };
+      return {
+        engine: provider,
+        ensure: async (handle) => void (await provider.ensure(handle, {}, own, signal)),
+      };
+    },
     image: await firstImage(engine, context, signal),
     ensure: async (provider, handle, spec = {}) => {
       await provider.ensure(handle, spec, context, signal);
@@ -77,7 +91,7 @@ export async function sandboxLab(limitMs: number): Promise<SandboxLab> {
         ...(await containers()).map(({ Names }) => Names.join()),
         ...(volumes ?? []).map(({ Name }) => Name),
         ...networks.map(({ Name }) => Name),
-        ...(await readdir(runRoot)),
+        ...(await readdir(runRoot)).filter((name) => name !== "w"),
       ];
     },
     [Symbol.asyncDispose]: async () => {

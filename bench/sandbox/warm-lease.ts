@@ -5,18 +5,18 @@ import type { Measure } from "./lab.ts";
 const RUNS = 21;
 
 /** From "make me one" to ready, where one of its spec was made ahead. */
-export const warmLease: Measure = async ({ warmed, ensure, signal }) => {
-  const engine = warmed(1);
+export const warmLease: Measure = async ({ warmed, signal }) => {
+  const { engine, ensure } = await warmed(1);
   const times: number[] = [];
   try {
     // The first use tells what is wanted.
-    await ensure(engine, "warm-first");
+    await ensure("warm-first");
     await engine.remove("warm-first", signal);
     for (let i = 0; i < RUNS; i++) {
       while ((engine.madeAhead?.().ready ?? 0) === 0) await delay(50, undefined, { signal });
       await delay(300, undefined, { signal });
       const started = performance.now();
-      await ensure(engine, `warm-${i}`);
+      await ensure(`warm-${i}`);
       times.push(performance.now() - started);
       await engine.remove(`warm-${i}`, signal);
     }
