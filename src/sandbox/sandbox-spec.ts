@@ -40,7 +40,10 @@ export interface ResolvedSpec extends SandboxSpec {
   readonly facts?: SpecFacts;
 }
 
-/** A spec with every default filled in: what a driver builds, and what its hash stands for. */
+/**
+ * A spec with every default filled in: what a driver builds, and what its hash stands for. No
+ * environment: that goes to the harness with each run, and makes no sandbox another one.
+ */
 export interface WantedSandbox {
   /** A reference that the engine knows; undefined: a build of ours. */
   readonly image: string | undefined;
@@ -52,7 +55,6 @@ export interface WantedSandbox {
   readonly tier: Tier;
   /** `mode: "none"` is a volume of the sandbox's own. */
   readonly workspace: WorkspaceSpec;
-  readonly env: Readonly<Record<string, string>>;
   readonly memoryMib: number | undefined;
   readonly cpus: number;
   readonly pids: number;
@@ -100,7 +102,6 @@ export function wantedSandbox(
     pull: facts.pull === true,
     tier,
     workspace: workspaceOf(spec),
-    env: sorted(spec.env ?? {}),
     memoryMib: spec.resources?.memoryMib,
     cpus: spec.resources?.cpus ?? 1,
     pids: spec.resources?.pids ?? 128,
@@ -178,7 +179,7 @@ function cannot(what: string): never {
 /** What is at its default leaves no trace, so that sandboxes of before keep their hash. */
 function hashOf(wanted: Unhashed): string {
   const { build, platform, workspace, ports, threadNetwork, labels, files } = wanted;
-  const { image, tier, env, memoryMib, cpus, pids, egress } = wanted;
+  const { image, tier, memoryMib, cpus, pids, egress } = wanted;
   const added = {
     ...(build === undefined ? {} : { build }),
     ...(platform === undefined ? {} : { platform }),
@@ -188,7 +189,7 @@ function hashOf(wanted: Unhashed): string {
     ...(labels.length === 0 ? {} : { labels }),
     ...(Object.keys(files).length === 0 ? {} : { files: sorted(files) }),
   };
-  const hashed = { image, tier, env, memoryMib, cpus, pids, egress, ...added };
+  const hashed = { image, tier, env: {}, memoryMib, cpus, pids, egress, ...added };
   return createHash("sha256").update(JSON.stringify(hashed)).digest("hex").slice(0, 16);
 }
 

@@ -66,13 +66,13 @@ test("a template fills in what the request leaves open; what the request says wi
     memoryMib: 2048,
     cpus: 2,
     pids: 128,
-    env: { GHC: "9", LANG: "C" },
     egress: "none",
     workspace: { mode: "git" },
     readyBudgetMs: 60_000,
     labels: ["haskell", "ghc-9"],
   });
-  const own = wanted({
+  expect(resolve({ template: "haskell" }).env).toEqual({ GHC: "9", LANG: "C" });
+  const mine: SandboxSpec = {
     template: "haskell",
     image: "mine:1",
     tier: 2,
@@ -81,13 +81,14 @@ test("a template fills in what the request leaves open; what the request says wi
     egress: "open",
     workspace: { mode: "none" },
     ports: [3000, 80, 80],
-  });
+  };
+  expect(resolve(mine).env).toEqual({ GHC: "9", LANG: "C.UTF-8" });
+  const own = wanted(mine);
   expect(own).toMatchObject({
     image: "mine:1",
     tier: 2,
     memoryMib: 2048,
     cpus: 1,
-    env: { GHC: "9", LANG: "C.UTF-8" },
     egress: "open",
     workspace: { mode: "none" },
     ports: [80, 3000],
