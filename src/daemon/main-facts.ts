@@ -79,7 +79,7 @@ function snapshotOf(
     draining: drainUntilMs !== undefined,
     drain: drainUntilMs === undefined ? undefined : drainOf(parts, drainUntilMs),
     sandboxes: parts?.reconcile.counts(),
-    warm: config.warmSandboxes === 0 ? undefined : parts?.providers.get("docker")?.madeAhead?.(),
+    warm: config.warmSandboxes === 0 ? undefined : madeAheadOf(parts),
     startedAtMs,
     lastHeartbeatAtMs,
     missedHeartbeat,
@@ -93,6 +93,14 @@ function snapshotOf(
     control: controlUrl,
     hasTunnel: config.tunnel,
   });
+}
+
+/** Undefined without a Docker engine. */
+function madeAheadOf(parts: DaemonParts | undefined) {
+  const works = parts?.offer
+    .capabilities()
+    .some(({ name, available }) => name === "docker" && available !== false);
+  return works === true ? parts?.providers.get("docker")?.madeAhead?.() : undefined;
 }
 
 /** What a leaving daemon waits for: runs that wait for their turn are left to the next one. */

@@ -45,7 +45,7 @@ export interface StatusSnapshot {
   };
   /** The last look at the sandboxes (once a minute), and what looks have done since the start. */
   readonly sandboxes?: ReconcileCounts;
-  /** Sandboxes made ahead; absent where none are wanted. */
+  /** Sandboxes made ahead; absent where none are wanted, and without a Docker engine. */
   readonly warm?: MadeAhead;
   readonly load: { readonly runs: number; readonly maxRuns: number };
   /** Runs that are unfinished, or whose events the hub has not all acknowledged. */

@@ -82,8 +82,9 @@ export interface MadeAhead {
   readonly memoryMib: number;
   /** Runs that got one since the daemon started. */
   readonly leased: number;
-  /** When the next one is tried, after failures (RFC 3339), and why it failed. */
+  /** When the next one is tried, after failures (RFC 3339). */
   readonly retryAt?: string;
+  /** Why the last one failed, or why there are none on this engine. */
   readonly reason?: string;
 }
 

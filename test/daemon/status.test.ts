@@ -70,3 +70,9 @@ test("no provider, and a hub that misses heartbeats, are warnings", () => {
   expect(snapshot.warnings.map(({ code }) => code)).toEqual(["no_provider", "heartbeat_missed"]);
   expect(snapshot).not.toHaveProperty("provider");
 });
+
+test("what is made ahead shows as it is told, and not at all where nothing is", () => {
+  const warm = { ready: 1, memoryMib: 12, leased: 3, retryAt: "2026-11-21T00:00:00.000Z" };
+  expect(statusSnapshot({ ...facts, warm }).warm).toEqual(warm);
+  expect(statusSnapshot(facts)).not.toHaveProperty("warm");
+});

@@ -25,6 +25,9 @@ const inside = async (provider: SandboxProvider, handle: string, command: string
 const stagesOf = async (provider: SandboxProvider, handle: string, spec: ResolvedSpec = {}) =>
   Object.keys((await provider.ensure(handle, spec, context, signal)).stages ?? {});
 
+const file = (text: string) => ({ files: { f: { text, mode: "0644" } } });
+const noModel = () => Promise.reject(new Error("no model socket"));
+
 /** A provider with one spare of this spec. */
 const warmed = async (spec: ResolvedSpec = {}, more = {}) => {
   const provider = make({ warmSandboxes: 1, ...more });
@@ -53,8 +56,8 @@ const inAnHour = async <T>(work: () => Promise<T>): Promise<T> => {
 
 describe.skipIf(!available)("sandboxes made ahead", () => {
   test("one is leased whole: name, token, files, model's socket; it is no sandbox before", async () => {
-    const file = { text: "from the template", mode: "0640" };
-    const spec = { env: { A: "1" }, facts: { files: { "in/file": file } } };
+    const inner = { text: "from the template", mode: "0640" };
+    const spec = { env: { A: "1" }, facts: { files: { "in/file": inner } } };
     const provider = await warmed(spec, { pausePool: 1 });
     const [spare] = await spares();
     expect(await provider.list(signal)).toEqual([]);
@@ -92,7 +95,6 @@ describe.skipIf(!available)("sandboxes made ahead", () => {
   }, 60_000);
 
   test("environment, files and archive are the lease's own: with others the same spare does", async () => {
-    const file = (text: string) => ({ files: { f: { text, mode: "0644" } } });
     const provider = await warmed({ env: { A: "1" }, facts: file("first") });
     const mine: ResolvedSpec = {
       env: { B: "2" },
@@ -122,8 +124,7 @@ describe.skipIf(!available)("sandboxes made ahead", () => {
 
   test("what can't be made is not made ahead", async () => {
     const provider = make({ warmSandboxes: 1 });
-    const beforeStart = () => Promise.reject(new Error("no model socket"));
-    const work = provider.ensure("fails", {}, { ...context, beforeStart }, signal);
+    const work = provider.ensure("fails", {}, { ...context, beforeStart: noModel }, signal);
     expect(await work.catch((thrown: Error) => thrown.message)).toBe("no model socket");
     // Behind what it does by itself.
     await provider.prepare?.({ ahead: true }, signal);

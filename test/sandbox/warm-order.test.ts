@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { dockerEngine } from "../../src/sandbox/drivers/docker/engine.ts";
 import { probeAndNote, type Seen } from "../../src/sandbox/drivers/docker/job.ts";
-import { orderOf } from "../../src/sandbox/drivers/docker/warm-lease.ts";
+import { orderOf, whyNone } from "../../src/sandbox/drivers/docker/warm-lease.ts";
 import { type ResolvedSpec, wantedSandbox } from "../../src/sandbox/sandbox-spec.ts";
 import { fakeEngine } from "../support/engine-fake.ts";
 
@@ -20,19 +20,21 @@ const orderFor = (spec: ResolvedSpec, seen: Seen = { ...fresh(), transport: "soc
 test("what the probe says of the engine decides: on Podman, and where no socket reaches, nothing is made ahead", async () => {
   const dir = await mkdtemp(join(tmpdir(), "deco-wo-"));
   const podman = { Version: "4.9.4", Components: [{ Name: "Podman Engine" }] };
+  const byPorts = "none are made where the engine's containers are reached by ports alone";
   const engines = [
-    [{}, true],
-    [{ version: podman }, false],
-    [{ info: { OperatingSystem: "Docker Desktop" } }, false],
-    [{ info: { SecurityOptions: ["name=rootless"] } }, false],
+    [{}, undefined],
+    [{ version: podman }, "none are made on Podman"],
+    [{ info: { OperatingSystem: "Docker Desktop" } }, byPorts],
+    [{ info: { SecurityOptions: ["name=rootless"] } }, byPorts],
   ] as const;
-  for (const [at, [answers, ahead]] of engines.entries()) {
+  for (const [at, [answers, reason]] of engines.entries()) {
     await using fake = await fakeEngine(join(dir, `${at}.sock`), answers);
     const seen = fresh();
     expect(await probeAndNote({ engine: dockerEngine(fake), seen }, signal)).toMatchObject({
       available: true,
     });
-    expect(orderFor({}, seen) !== undefined).toBe(ahead);
+    expect(orderFor({}, seen) === undefined).toBe(reason !== undefined);
+    expect(whyNone({ seen })).toBe(reason);
   }
   await rm(dir, { recursive: true });
 });

@@ -25,6 +25,7 @@ import { killStrangers, strangers } from "./processes.ts";
 import { ensureContainer } from "./provision.ts";
 import { removeSandbox } from "./remove-sandbox.ts";
 import { threadNetworks } from "./thread-network.ts";
+import { whyNone } from "./warm-lease.ts";
 import { WarmPool } from "./warm-pool.ts";
 import { warmMaker } from "./warm-sandbox.ts";
 import { dockerFiles } from "./workspace.ts";
@@ -57,7 +58,10 @@ export function dockerProvider(options: DockerProviderOptions): SandboxProvider 
           warm.refill();
         }),
       ),
-    madeAhead: () => warm.counts(),
+    madeAhead: () => {
+      const reason = whyNone(setup);
+      return { ...warm.counts(), ...(reason === undefined ? {} : { reason }) };
+    },
     list: (signal, o) => listContainers(setup, signal, o?.deadlineMs),
     inspect: (handle, signal) => inspectContainer(setup, handle, signal),
     remove: (handle, signal) => removeSandbox(setup, { handle }, signal),

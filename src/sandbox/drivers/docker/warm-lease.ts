@@ -78,6 +78,13 @@ async function attempt(job: Job, o: { spare: Spare; record: SandboxRecord }): Pr
   });
 }
 
+/** Why an engine has none, for who asks; undefined where it may have them, or was not asked yet. */
+export function whyNone({ seen }: Pick<DockerSetup, "seen">): string | undefined {
+  if (seen.podman === true) return "none are made on Podman";
+  if (seen.transport !== "gateway") return undefined;
+  return "none are made where the engine's containers are reached by ports alone";
+}
+
 /** The engine's word that it runs, in the life in which it was made ready. */
 async function checkLife({ engine, instanceId }: DockerSetup, spare: Spare, signal: AbortSignal) {
   const found = await lookAt(engine, { name: spare.id, instanceId, signal });
