@@ -1,5 +1,6 @@
 import { HubClock } from "../protocol/hub-clock.ts";
 import { NonceCache } from "../protocol/nonces.ts";
+import type { EngineMemory } from "../sandbox/drivers/docker/engine-mark.ts";
 import { OWNERS } from "../sandbox/owner.ts";
 import type { SandboxProvider } from "../sandbox/provider.ts";
 import { createProviders } from "../sandbox/providers.ts";
@@ -22,6 +23,7 @@ import { rulesOf, type SandboxRules } from "./sandbox-rules.ts";
 import { createSandboxes } from "./sandboxes.ts";
 import type { StatusSnapshot } from "./status.ts";
 import type { LinkSession } from "./supervise-state.ts";
+import { openEngineMemory } from "./used-engines.ts";
 
 /** Everything of a daemon that neither listens nor dials. */
 export interface DaemonParts {
@@ -52,7 +54,8 @@ export async function buildParts(options: DaemonPartsOptions): Promise<DaemonPar
   const rules = rulesOf(paths);
   const identity = await openIdentity(paths.machineFile);
   const { instanceId, modelTokenKey } = await openInstance(paths.instanceFile);
-  const providers = providersOf(config, instanceId, log);
+  const engines = await openEngineMemory(paths.enginesFile, log);
+  const providers = providersOf({ config, instanceId, engines, log });
   const offer = await createOffer({ config, providers, log, onChange: onOfferChange });
   const journal = openJournal({ path: paths.journalFile });
   const modelProxy = createModelProxy({ upstreams: config.models, tokenKey: modelTokenKey, log });
@@ -122,7 +125,8 @@ function idleSettings({ keepSandboxes, idleMinutes, paths }: Config, log: Log) {
   return { keep: keepSandboxes, idleMinutes, times: idleTimesFile(paths.idleFile, log) };
 }
 
-function providersOf(config: Config, instanceId: string, log: Log) {
+function providersOf(o: { config: Config; instanceId: string; engines: EngineMemory; log: Log }) {
+  const { config, instanceId, engines, log } = o;
   return createProviders({
     instanceId,
     runRoot: config.paths.runRoot,
@@ -134,6 +138,7 @@ function providersOf(config: Config, instanceId: string, log: Log) {
     warmMemoryMib: config.warmMemoryMib,
     dockerHost: config.dockerHost,
     dockerEnv: config.dockerEnv,
+    engines,
   });
 }
 

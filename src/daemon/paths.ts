@@ -23,6 +23,7 @@ export interface DaemonPaths {
   readonly providerFile: string;
   readonly instanceFile: string;
   readonly idleFile: string;
+  readonly enginesFile: string;
   readonly lockFile: string;
   readonly holderFile: string;
   readonly journalFile: string;
@@ -58,6 +59,7 @@ export function resolvePaths(options: PathsOptions): DaemonPaths {
     providerFile: join(roots.state, "provider.json"),
     instanceFile: join(roots.state, "instance.json"),
     idleFile: join(roots.state, "idle.json"),
+    enginesFile: join(roots.state, "engines.json"),
     lockFile: join(roots.state, "lock.db"),
     holderFile: join(roots.state, "holder.json"),
     journalFile: join(roots.state, "journal.db"),

@@ -11,6 +11,8 @@ export interface FakeEngine extends AsyncDisposable {
 interface Answers {
   readonly version?: Readonly<Record<string, unknown>>;
   readonly info?: Readonly<Record<string, unknown>>;
+  /** Says that it has nothing, when it is asked for lists. */
+  readonly empty?: boolean;
   /** Takes every question, and answers none. */
   readonly mute?: boolean;
 }
@@ -33,6 +35,12 @@ const DOCKER_INFO = {
   PidsLimit: true,
 };
 
+const EMPTY = new Map<string, unknown>([
+  ["/containers/json", []],
+  ["/networks", []],
+  ["/volumes", { Volumes: [] }],
+]);
+
 export async function fakeEngine(path: string, answers: Answers = {}): Promise<FakeEngine> {
   const bodies = new Map<string, unknown>([
     ["/_ping", "OK"],
@@ -41,7 +49,8 @@ export async function fakeEngine(path: string, answers: Answers = {}): Promise<F
   ]);
   const server = createServer((request, response) => {
     if (answers.mute === true) return;
-    const body = bodies.get(request.url ?? "");
+    const [path = ""] = (request.url ?? "").split("?");
+    const body = bodies.get(path) ?? (answers.empty === true ? EMPTY.get(path) : undefined);
     response.writeHead(body === undefined ? 404 : 200, { "content-type": "application/json" });
     response.end(JSON.stringify(body ?? { message: `no ${request.url}` }));
   });

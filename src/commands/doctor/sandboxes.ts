@@ -1,10 +1,12 @@
 import { silentLog } from "../../daemon/log.ts";
+import { readUsedEngines } from "../../daemon/used-engines.ts";
 import type { ProviderName } from "../../protocol/messages.ts";
 import { dockerEngine } from "../../sandbox/drivers/docker/engine.ts";
 import { imageId } from "../../sandbox/drivers/docker/local-image.ts";
 import { recipe } from "../../sandbox/images/recipes.ts";
 import type { ProviderProbe } from "../../sandbox/provider.ts";
 import { createProviders } from "../../sandbox/providers.ts";
+import { listRecords } from "../../sandbox/run-dir.ts";
 import { type Check, type Finding, fail, ok, type Patient, skip, warn } from "./check.ts";
 
 export const sandboxChecks: readonly Check[] = [
@@ -17,6 +19,28 @@ export const sandboxChecks: readonly Check[] = [
       if (probe.available) return ok(engineWords(probe));
       const other = await probeOf(patient, "process");
       return missing(probe, other.available && other.confined);
+    },
+  },
+  {
+    id: "last-engine",
+    title: "engine last used",
+    fix: "Start the engine that has this home's sandboxes, or name it with --docker-host.",
+    run: async (patient) => {
+      const { paths } = patient.config;
+      const [last] = await readUsedEngines(paths.enginesFile);
+      if (last === undefined) return skip("this home has made no sandbox with Docker");
+      const said = `${last.address}, ${last.usedAt}`;
+      const { available, details = {} } = await probeOf(patient, "docker");
+      if (!available) return warn(`${said}; no engine answers now`, `Start it: ${last.address}`);
+      const { mark, address } = details;
+      const others = await ofOthers(paths.runRoot, mark);
+      if (last.mark === mark && others === 0) return ok(said);
+      const detail =
+        last.mark === mark
+          ? `${said}; ${others} sandboxes are of another engine, and left alone`
+          : `${said}; the one that answers now, at ${String(address)}, is another: it knows nothing of the ${others} sandboxes that were made there, and they are left alone`;
+      const fix = `Start the engine that has them and name it (--docker-host), or remove what is left of them in ${paths.runRoot}.`;
+      return warn(detail, fix);
     },
   },
   {
@@ -63,6 +87,14 @@ export const sandboxChecks: readonly Check[] = [
     },
   },
 ];
+
+/** Sandboxes whose record names another engine than this one. */
+async function ofOthers(runRoot: string, mark: unknown): Promise<number> {
+  const records = await listRecords(runRoot);
+  return records.filter(({ provider, extra: { engine } }) => {
+    return provider === "docker" && engine !== undefined && engine !== mark;
+  }).length;
+}
 
 /** Which engine it is, and why this one and no other. */
 function engineWords({ version = "", arch = "", details = {} }: ProviderProbe): string {

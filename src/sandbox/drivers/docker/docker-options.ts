@@ -1,4 +1,5 @@
 import type { SandboxLog } from "../../sandbox-log.ts";
+import type { EngineMemory } from "./engine-mark.ts";
 import type { EngineWhere } from "./find-engine.ts";
 import type { ModelTransport } from "./probe.ts";
 
@@ -9,6 +10,8 @@ export interface DockerProviderOptions extends EngineWhere {
   /** Directory of built binaries and fetched programs. */
   readonly cacheDir: string;
   readonly log: SandboxLog;
+  /** Which engines this home has used; none is known when absent. */
+  readonly engines?: EngineMemory;
   /** How the model proxy is reached; found out by the probe when absent. */
   readonly modelTransport?: ModelTransport;
   /** Pause containers that are kept ready for the next sandboxes; 0. The owner must then close it. */

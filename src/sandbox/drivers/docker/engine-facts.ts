@@ -12,6 +12,8 @@ export interface EngineFacts {
   /** Its containers are in another user namespace than this machine's users. */
   readonly rootless: boolean;
   readonly rootDir: string;
+  /** As it names itself; empty when it does not. */
+  readonly id: string;
   /** Limits of a container that it says it can't set; PROTOCOL.md names all three. */
   readonly missingLimits: readonly ("memory" | "CPU" | "processes")[];
 }
@@ -25,6 +27,7 @@ const Version = z.object({
 });
 
 const Info = z.object({
+  ID: z.string().default(""),
   OperatingSystem: z.string().default(""),
   OSType: z.string().default(""),
   DockerRootDir: z.string().default(""),
@@ -51,6 +54,7 @@ export function engineFacts(versionAnswer: unknown, infoAnswer: unknown): Engine
     os: info.OperatingSystem,
     osType: info.OSType,
     rootDir: info.DockerRootDir,
+    id: info.ID,
     rootless,
     missingLimits: missingLimits(info, isPodman && rootless),
   };

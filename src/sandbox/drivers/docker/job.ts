@@ -34,6 +34,10 @@ export interface Seen {
   podman?: boolean;
   /** Where the engine keeps its data, as it names it. */
   rootDir?: string;
+  /** Which engine it is; see `markOf`. */
+  mark?: string;
+  /** Directories of other engines' sandboxes, when that was told last. */
+  ofOthers?: number;
   /** Tags of our images, by name and platform: to compute one reads files and runs programs. */
   readonly tags: Map<`${BuildName} ${Platform}`, string>;
   /** Digests of the images that sandboxes were made from, by what the engine was told. */
@@ -78,8 +82,13 @@ export async function newRecord(
     ...(owner === undefined ? {} : { owner }),
     uid: setup.uid,
     harnesses: [],
-    extra: { transport },
+    extra: { transport, ...(setup.seen.mark === undefined ? {} : { engine: setup.seen.mark }) },
   };
+}
+
+/** Before a sandbox is made: the next daemon of this home may find another engine. */
+export async function noteEngine({ engine, engines, seen }: DockerSetup): Promise<void> {
+  if (seen.mark !== undefined) await engines?.use({ mark: seen.mark, address: engine.address });
 }
 
 async function transportOf(setup: DockerSetup, signal: AbortSignal): Promise<ModelTransport> {
@@ -101,5 +110,7 @@ export async function probeAndNote(
   if (probe.available) seen.podman = probe.details?.["engine"] === "podman";
   const rootDir = probe.details?.["rootDir"];
   if (typeof rootDir === "string" && rootDir !== "") seen.rootDir = rootDir;
+  const mark = probe.details?.["mark"];
+  if (typeof mark === "string") seen.mark = mark;
   return probe;
 }

@@ -1,8 +1,9 @@
 import { lstat, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Orphan } from "../../provider.ts";
-import { readRecord } from "../../run-dir.ts";
+import { readRecord, type SandboxRecord } from "../../run-dir.ts";
 import { orMissing } from "./engine.ts";
+import { askMark } from "./engine-mark.ts";
 import type { DockerSetup } from "./job.ts";
 import { handleOf, LABELS } from "./names.ts";
 import { listOwnContainers, ownFilter } from "./own-containers.ts";
@@ -13,11 +14,16 @@ const GRACE_MS = 5 * 60_000;
 
 const LOST = "its container is gone";
 
-type Setup = Pick<DockerSetup, "engine" | "instanceId" | "runRoot" | "network">;
+type Setup = Pick<
+  DockerSetup,
+  "engine" | "instanceId" | "runRoot" | "network" | "engines" | "seen" | "log"
+>;
 
 interface Whole {
   readonly containers: Awaited<ReturnType<typeof listOwnContainers>>;
   readonly now: number;
+  /** Whether this home's record is of a sandbox that another engine may still have. */
+  readonly ofAnother: (record: SandboxRecord | undefined) => boolean;
 }
 
 /**
@@ -37,14 +43,47 @@ export async function findOrphans(
     listNetworks(setup, signal),
     readdir(setup.runRoot).catch(() => []),
   ]);
-  const whole: Whole = { containers: await listOwnContainers(setup, signal), now };
+  const others = await othersOf(setup, signal);
+  const whole: Whole = {
+    containers: await listOwnContainers(setup, signal),
+    now,
+    ofAnother: others.has,
+  };
   const old = ({ createdAt }: Orphan) => now - Date.parse(createdAt) >= GRACE_MS;
   const found = await Promise.all(dirs.map((name) => orphanDir(setup, whole, name)));
+  others.tell();
   return [
     ...volumes.filter((one) => !usesHandle(whole, one.handle) && !mounts(whole, one.name)),
     ...networks.filter(({ name }) => name !== setup.network.name && !usesNetwork(whole, name)),
     ...found.filter((one) => one !== undefined),
   ].filter(old);
+}
+
+/**
+ * A daemon that started while its engine was down has another one: of the first one's sandboxes it
+ * knows nothing. A record says which engine it is of; one of before there were marks is of another
+ * one wherever this home has used more than one.
+ */
+async function othersOf({ engine, engines, seen, log, runRoot }: Setup, signal: AbortSignal) {
+  const mark = await askMark(engine, signal);
+  const hadOthers = engines?.known().some((one) => one !== mark) === true;
+  let count = 0;
+  return {
+    has: (record: SandboxRecord | undefined) => {
+      if (record?.provider !== "docker") return false;
+      const { engine: made } = record.extra;
+      const isOthers = typeof made === "string" ? made !== mark : hadOthers;
+      if (isOthers) count += 1;
+      return isOthers;
+    },
+    tell: () => {
+      if (count > 0 && count !== seen.ofOthers) {
+        const told = { count, runRoot, address: engine.address };
+        log.warn(told, "sandboxes of another Docker engine are left alone: see `deco doctor`");
+      }
+      seen.ofOthers = count;
+    },
+  };
 }
 
 /** Gone already is success. @throws sandbox_failed when the engine says that it is in use */
@@ -90,6 +129,7 @@ async function orphanDir(
   const run = join(base, "run");
   const record = await readRecord({ base, run, record: join(base, "sandbox.json") });
   if (whole.containers.some(({ Labels }) => Labels[LABELS.rundir] === run)) return undefined;
+  if (whole.ofAnother(record)) return undefined;
   const found = await lstat(base).catch(() => undefined);
   if (found === undefined) return undefined;
   if (found.isSymbolicLink()) {

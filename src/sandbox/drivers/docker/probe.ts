@@ -3,6 +3,7 @@ import { DecoError } from "../../../protocol/errors.ts";
 import type { ProviderProbe } from "../../provider.ts";
 import type { Engine } from "./engine.ts";
 import { type EngineFacts, engineFacts } from "./engine-facts.ts";
+import { markOf } from "./engine-mark.ts";
 
 const DEADLINE_MS = 5_000;
 const ARCHES: Readonly<Record<string, string>> = {
@@ -29,7 +30,8 @@ export async function probeDocker(engine: Engine, signal: AbortSignal): Promise<
     if (trouble !== undefined) return { ...base, available: false, ...trouble };
     const { kind, os, rootDir } = facts;
     const modelTransport = transportOf(facts);
-    const details = { ...whereOf(engine), engine: kind, modelTransport, os, rootDir };
+    const mark = markOf(facts);
+    const details = { ...whereOf(engine), engine: kind, modelTransport, os, rootDir, mark };
     return { ...base, available: true, details };
   } catch (thrown) {
     const error = DecoError.from(thrown, "docker_unavailable");
