@@ -76,6 +76,19 @@ describe.skipIf(isSkipped("Docker engine", await dockerAnswers()))(
       });
     }, 60_000);
 
+    test("a harness's program that takes all the memory is told as that where harnessd lives on", async () => {
+      const sandbox = { ...inDocker.sandbox, resources: { memoryMib: 256 } };
+      const thread = `t-${randomUUID()}`;
+      const prompt = "busybox tail /dev/zero";
+      const events = await lab.run({ harness: "shell", sandbox, thread, prompt });
+      expect(payloadOf(events, "run.failed")).toMatchObject({
+        code: "out_of_memory",
+        detail: expect.stringContaining("its limit is 256 MiB"),
+      });
+      const { handle } = z.object({ handle: z.string() }).parse(payloadOf(events, "sandbox.ready"));
+      expect(await json("inspect", handle)).toMatchObject({ status: "running" });
+    }, 60_000);
+
     test("a run that fails for another reason in a sandbox that once lacked memory is not told so", async () => {
       // Enough for harnessd to be the smaller one: the kernel ends the largest.
       const sandbox = { ...inDocker.sandbox, resources: { memoryMib: 256 } };

@@ -1,6 +1,7 @@
 import { dirname } from "node:path";
 import type Dockerode from "dockerode";
 import { DecoError } from "../../../protocol/errors.ts";
+import { oomKillsAround } from "../../oom-kills.ts";
 import { OWNERS } from "../../owner.ts";
 import type { SandboxInfo } from "../../provider.ts";
 import { runDirOf, type SandboxRecord } from "../../run-dir.ts";
@@ -57,10 +58,16 @@ export async function lookAt(
   const found = await orMissing(work);
   if (found === undefined) return undefined;
   const look = readLook(found);
-  if (look.labels[LABELS.instance] === o.instanceId) return look;
+  if (look.labels[LABELS.instance] === o.instanceId) return await withKernelsWord(look);
   throw new DecoError("sandbox_failed", `a container that is not ours is called ${o.name}`, {
     fix: `Rename or remove it: docker rm ${o.name}`,
   });
+}
+
+/** Of one that runs on, engines don't tell that something in it was ended. */
+async function withKernelsWord(look: ContainerLook): Promise<ContainerLook> {
+  if (look.oomKilled || look.initPid === 0) return look;
+  return { ...look, oomKilled: (await oomKillsAround(look.initPid, look.id)) > 0 };
 }
 
 function readLook(found: Dockerode.ContainerInspectInfo): ContainerLook {
