@@ -63,10 +63,10 @@ test.each(["bun", "node"])(
   "a program in a sandbox that writes without end is held by who does not read, on %s",
   async (runtime) => {
     const home = await mkdtemp(join(tmpdir(), "deco-held-"));
-    let sent = 0;
+    const sent = { bytes: 0 };
     async function* endless() {
       for (;;) {
-        sent += MIB / 16;
+        sent.bytes += MIB / 16;
         const content = "x".repeat(MIB / 16);
         yield { event: "output", data: JSON.stringify({ stream: "stdout", content }) };
         // As a real daemon, which waits for its engine.
@@ -76,7 +76,7 @@ test.each(["bun", "node"])(
     const { controlSocket: socketPath } = resolvePaths({ env: { DECO_HOME: home } });
     await mkdir(join(socketPath, ".."), { recursive: true, mode: 0o700 });
     const fetch = ({ signal }: Request) => sseResponse({ signal, events: endless() });
-    await using _daemon = await listen({ fetch }, { socketPath });
+    await using daemon = await listen({ fetch }, { socketPath });
     const source = fileURLToPath(new URL("../../src/cli.ts", import.meta.url));
     const program: [string, string] =
       runtime === "node" ? ["node", await builtCli()] : [process.execPath, source];
@@ -88,11 +88,12 @@ test.each(["bun", "node"])(
     try {
       await once(child.stdout, "readable");
       let before = -1;
-      while (sent !== before && sent <= HELD_AT_MOST) {
-        before = sent;
+      while (sent.bytes !== before && sent.bytes <= HELD_AT_MOST) {
+        before = sent.bytes;
         await delay(1000);
       }
-      expect(sent).toBeLessThanOrEqual(HELD_AT_MOST);
+      expect(sent.bytes).toBeLessThanOrEqual(HELD_AT_MOST);
+      expect(daemon.server.listening).toBe(true);
     } finally {
       child.kill("SIGKILL");
       await once(child, "close");
