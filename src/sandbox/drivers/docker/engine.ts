@@ -52,23 +52,60 @@ export function dockerEngine(
     },
     async call(what, work, { signal, deadlineMs = callTimeoutMs }) {
       signal.throwIfAborted();
-      const deadline = AbortSignal.timeout(deadlineMs);
-      const both = AbortSignal.any([signal, deadline]);
+      await using limit = limitOf(signal, deadlineMs);
       try {
         docker ??= connect();
         const client = await docker.catch((thrown: unknown) => {
           docker = undefined;
           throw thrown;
         });
-        return await untilAbort(work(client, both), both);
+        const within = limit.signal;
+        within.throwIfAborted();
+        return await untilAbort(work(endingWith(client, within), within), within);
       } catch (thrown) {
         signal.throwIfAborted();
-        if (!deadline.aborted) throw engineError(thrown, what, addressOf());
+        if (!limit.passed()) throw engineError(thrown, what, addressOf());
         const detail = `${addressOf()} did not answer (${what}) within ${deadlineMs} ms`;
         throw new DecoError("docker_unavailable", detail, { cause: thrown });
       }
     },
   };
+}
+
+/**
+ * Aborts with `outer`, or after so long. Nothing of it is left when it is disposed: `AbortSignal.timeout`
+ * would hold what it reaches until it fires, a minute for some calls.
+ */
+function limitOf(outer: AbortSignal, ms: number) {
+  const limit = new AbortController();
+  let passed = false;
+  const timer = setTimeout(() => {
+    passed = true;
+    limit.abort(new DOMException("the engine's time is over", "TimeoutError"));
+  }, ms);
+  const onAbort = () => limit.abort(outer.reason);
+  outer.addEventListener("abort", onAbort, { once: true });
+  return {
+    signal: limit.signal,
+    passed: () => passed,
+    [Symbol.asyncDispose]: async () => {
+      clearTimeout(timer);
+      outer.removeEventListener("abort", onAbort);
+    },
+  };
+}
+
+/**
+ * The same client, whose requests end with `signal`. Without it each call that was given up would hold
+ * a connection for as long as an engine that hangs has it.
+ */
+function endingWith(docker: Dockerode, signal: AbortSignal): Dockerode {
+  const { modem: plain } = docker;
+  const dial: typeof plain.dial = (options, done) =>
+    plain.dial({ ...options, abortSignal: options.abortSignal ?? signal }, done);
+  const modem: unknown = Object.create(plain, { dial: { value: dial } });
+  const bound: Dockerode = Object.create(docker, { modem: { value: modem } });
+  return bound;
 }
 
 /** HTTP status with which the engine refused, if it did. */

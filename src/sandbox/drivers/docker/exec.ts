@@ -85,4 +85,4 @@ async function endIt({ engine, containerId }: ExecOptions, exec: Dockerode.Exec)
 }
 
 const inspect = (engine: Engine, exec: Dockerode.Exec, signal: AbortSignal) =>
-  engine.call("look at a program", () => exec.inspect(), { signal });
+  engine.call("look at a program", (docker) => docker.getExec(exec.id).inspect(), { signal });
