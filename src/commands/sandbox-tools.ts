@@ -93,6 +93,8 @@ export function prune(flags: { readonly execute?: boolean; readonly force?: bool
     const total = Number(report["total"]);
     const rows = flags.execute ? (removed ?? []) : (candidates ?? []);
     out.result({ dryRun: !flags.execute, ...report }, () => {
+      if (rows.length === 0 && (unknown ?? []).length > 0)
+        return "nothing is removed of what is not known";
       if (rows.length === 0) return `nothing to remove (of ${total})`;
       const columns = ["kind", "name", "createdAt", "reason"];
       const lines = rows.map((row) => columns.map((name) => printable(textOf(row[name]))));

@@ -1,6 +1,7 @@
 import { DecoError } from "../protocol/errors.ts";
 import type { ProviderName } from "../protocol/messages.ts";
 import type { Orphan, SandboxInfo, SandboxProvider } from "../sandbox/provider.ts";
+import { untilAbort } from "../sandbox/until-abort.ts";
 import { isThreadless } from "./close-sandboxes.ts";
 
 /** One thing that nobody needs, and why. */
@@ -43,11 +44,15 @@ export interface PruneOptions {
   /** Whether a run works, or waits to work, in this sandbox. */
   readonly busy: (handle: string) => boolean;
   readonly remove: (p: SandboxProvider, handle: string, signal: AbortSignal) => Promise<void>;
+  /** For one look at a provider; 15,000. */
+  readonly lookMs?: number;
 }
 
 /** Handles of threads, as the executor names them: their workspaces are the threads'. */
 const OF_THREAD = /^t-[0-9a-f]{16}$/;
-const LOOK_MS = 30_000;
+const LOOK_MS = 15_000;
+/** Where sandboxes are known of, an engine that is silent for so long makes them `unknown`. */
+const LIST_MS = 5_000;
 
 interface Found {
   readonly item: PruneItem;
@@ -58,9 +63,8 @@ interface Found {
 /** Removes nothing that isn't asked for, and nothing of a neighbour's (LESSONS 30). */
 export function createPrune(options: PruneOptions): Prune {
   const look = async (outer: AbortSignal) => {
-    const signal = AbortSignal.any([outer, AbortSignal.timeout(LOOK_MS)]);
     const providers = options.providers();
-    const looks = await Promise.allSettled(providers.map((one) => lookAt(options, one, signal)));
+    const looks = await Promise.allSettled(providers.map((one) => lookInTime(options, one, outer)));
     outer.throwIfAborted();
     const unknown = looks.flatMap((one, index): PruneTrouble[] => {
       const provider = providers[index]?.name;
@@ -96,16 +100,35 @@ export function createPrune(options: PruneOptions): Prune {
   };
 }
 
+async function lookInTime(
+  options: PruneOptions,
+  provider: SandboxProvider,
+  outer: AbortSignal,
+): Promise<{ total: number; found: Found[] }> {
+  const { lookMs = LOOK_MS } = options;
+  const late = AbortSignal.timeout(lookMs);
+  const signal = AbortSignal.any([outer, late]);
+  try {
+    return await untilAbort(lookAt(options, provider, signal), signal);
+  } catch (thrown) {
+    if (outer.aborted || !late.aborted) throw thrown;
+    const code = provider.name === "docker" ? "docker_unavailable" : "sandbox_failed";
+    throw new DecoError(code, `it did not say within ${lookMs} ms what there is`, {
+      cause: thrown,
+    });
+  }
+}
+
 async function lookAt(
   { busy, remove }: PruneOptions,
   provider: SandboxProvider,
   signal: AbortSignal,
 ): Promise<{ total: number; found: Found[] }> {
-  const sandboxes = await provider.list(signal);
-  const orphans = (await provider.orphans?.(signal)) ?? [];
+  const sandboxes = await provider.list(signal, { deadlineMs: LIST_MS });
   if (sandboxes.some(({ status }) => status === "unknown")) {
     throw new DecoError("docker_unavailable", "the state of its sandboxes is not known");
   }
+  const orphans = (await provider.orphans?.(signal)) ?? [];
   const { name } = provider;
   const dead = sandboxes.flatMap((info): Found[] => {
     const reason = busy(info.handle) ? undefined : reasonOf(info);

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import { createPrune } from "../../src/daemon/prune.ts";
 import { DecoError } from "../../src/protocol/errors.ts";
 import type { Orphan } from "../../src/sandbox/provider.ts";
 import { type ControlPlane, controlPlane, read, type Transport } from "../support/control-plane.ts";
@@ -116,6 +117,42 @@ test("of an engine that does not answer nothing is known, and nothing goes (LESS
   expect(await execute({ force: true })).toMatchObject({ json: { removed: [], unknown } });
   plane.provider.down = undefined;
   expect(plane.provider.boxes.size).toBe(1);
+});
+
+test("an engine that hangs while it is asked costs a moment, and is told as that", async () => {
+  await make(RUN);
+  plane.provider.orphans = (within) =>
+    new Promise((_, reject) => {
+      within.addEventListener("abort", () => reject(within.reason));
+    });
+  const prune = createPrune({
+    providers: () => [plane.provider],
+    busy: () => false,
+    remove: (from, handle, within) => from.remove(handle, within),
+    lookMs: 50,
+  });
+  expect(await prune.execute({ force: true }, signal)).toMatchObject({
+    removed: [],
+    unknown: [
+      {
+        provider: "docker",
+        code: "docker_unavailable",
+        detail: expect.stringContaining("within 50 ms"),
+      },
+    ],
+  });
+  expect(plane.provider.boxes.size).toBe(1);
+});
+
+test("what has no sandbox is not asked of an engine that did not list them", async () => {
+  await make(RUN, "unknown");
+  let asked = 0;
+  plane.provider.orphans = async () => {
+    asked += 1;
+    return [];
+  };
+  expect(await look()).toMatchObject({ json: { unknown: [{ code: "docker_unavailable" }] } });
+  expect(asked).toBe(0);
 });
 
 test("what can't be removed is told, and does not stop the rest", async () => {
