@@ -3,12 +3,17 @@ import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Readable } from "node:stream";
+import { pack } from "tar-stream";
 import { DecoError } from "../../src/protocol/errors.ts";
 import { checkEmulation } from "../../src/sandbox/drivers/docker/preflight.ts";
 import type { ResolvedSpec } from "../../src/sandbox/sandbox-spec.ts";
+import { CACHE_DIR } from "../suites/sandbox-provider-suite.ts";
 import { dockerLab } from "../support/docker-lab.ts";
 import { mountSmall, unmounted } from "../support/e2e-engine.ts";
+import { isSkipped } from "../support/engines.ts";
 import { imageThat } from "../support/image-that.ts";
+import { startRegistry } from "../support/registry.ts";
 
 const lab = await dockerLab("preflight");
 const signal = AbortSignal.timeout(280_000);
@@ -154,6 +159,74 @@ describe.skipIf(!lab.available)("before anything is made", () => {
     expect(lines.at(-1)).toBe("line 30");
     await nothingLeft();
   }, 30_000);
+
+  test("one that runs without harnessd is told with its last lines, and what an image needs", async () => {
+    const image = await imageThat(lab.docker, "silent", "echo not harnessd; sleep 60", signal);
+    images.push(image);
+    const failure = await failureOf({ image, facts: { readyBudgetMs: 2_000 } });
+    expect(failure?.code).toBe("sandbox_failed");
+    expect(failure?.message).toContain("did not answer within 2000 ms: not harnessd");
+    expect(failure?.fix).toContain("starts harnessd");
+    await nothingLeft();
+  }, 30_000);
+
+  test("what the engine can't give is refused with what to ask for instead, not as a sandbox to remove", async () => {
+    const failure = await failureOf({ resources: { cpus: 1024 } });
+    expect(failure?.code).toBe("isolation_unavailable");
+    expect(failure?.message).toContain("CPUs");
+    expect(failure?.fix).toContain("resources");
+    const empty = pack();
+    empty.finalize();
+    const image = `deco-link-test/empty:${process.pid}`;
+    const [repo = "", tag = ""] = image.split(":");
+    const output = await lab.docker.importImage(Readable.from(empty), { repo, tag });
+    await new Promise((resolve) => output.resume().once("end", resolve));
+    images.push(image);
+    const idle = await failureOf({ image });
+    expect(idle?.code).toBe("isolation_unavailable");
+    expect(idle?.fix).toContain("starts harnessd");
+    await nothingLeft();
+  });
+
+  test("an image's id that is not here is asked of no registry, and the fix is no pull", async () => {
+    const stages: string[] = [];
+    const context = { ...lab.context, onStage: (stage: string) => void stages.push(stage) };
+    const image = `sha256:${"a".repeat(64)}`;
+    const ensured = lab.make().ensure("pre", { image, facts: { pull: true } }, context, signal);
+    const failure = DecoError.from(await ensured.catch((thrown: unknown) => thrown));
+    expect(failure.code).toBe("image_missing");
+    expect(failure.fix).toContain("docker load");
+    expect(stages).not.toContain("pull");
+    await nothingLeft();
+  });
+
+  test("an image that a template pins is pulled once and runs; what a request names never is", async () => {
+    await using registry = await startRegistry(CACHE_DIR);
+    if (isSkipped("docker-registry of Debian", registry !== undefined) || !registry) return;
+    const name = `${registry.address}/pinned`;
+    const made = await imageThat(lab.docker, "pin", "exec /usr/local/bin/harnessd", signal);
+    await lab.docker.getImage(made).tag({ repo: name, tag: "1" });
+    const pushed = await lab.docker.getImage(`${name}:1`).push({ authconfig: {} });
+    await new Promise((resolve) => lab.docker.modem.followProgress(pushed, resolve));
+    const { RepoDigests } = await lab.docker.getImage(made).inspect();
+    const image = RepoDigests.find((one) => one.startsWith(name)) ?? "";
+    for (const tag of [made, `${name}:1`]) await lab.docker.getImage(tag).remove({ force: true });
+    expect(await failureOf({ image })).toMatchObject({
+      code: "image_missing",
+      fix: expect.stringContaining(`docker pull --platform`),
+    });
+    const stages: string[] = [];
+    const context = { ...lab.context, onStage: (stage: string) => void stages.push(stage) };
+    const ensure = () =>
+      lab.make().ensure("pre", { image, facts: { pull: true } }, context, signal);
+    const info = await ensure();
+    images.push(image);
+    expect(info).toMatchObject({ status: "running", image, imageDigest: image.split("@")[1] });
+    expect(stages.filter((stage) => stage === "pull")).toHaveLength(1);
+    await lab.make().remove("pre", signal);
+    await ensure();
+    expect(stages.filter((stage) => stage === "pull")).toHaveLength(1);
+  }, 60_000);
 
   test("one that comes up at the second try is ready", async () => {
     const script =

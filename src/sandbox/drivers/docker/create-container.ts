@@ -2,6 +2,7 @@ import { recipe } from "../../images/recipes.ts";
 import { hostPlatform } from "../../images/target.ts";
 import type { Rollback } from "../../rollback.ts";
 import type { SandboxRecord } from "../../run-dir.ts";
+import { refusedOrder } from "./advice.ts";
 import { containerOptions } from "./container-options.ts";
 import { refusedStatus } from "./engine.ts";
 import { type DockerSetup, type Job, look } from "./job.ts";
@@ -82,7 +83,7 @@ export async function createContainer(
   try {
     await create();
   } catch (thrown) {
-    if (refusedStatus(thrown) !== 409) throw thrown;
+    if (refusedStatus(thrown) !== 409) throw refusedOrder(thrown, job.wanted);
     // There was none a moment ago: an engine that was slow has now done what was given up before.
     await forceRemove(job, signal);
     await create();

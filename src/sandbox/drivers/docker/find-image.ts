@@ -4,7 +4,13 @@ import { hostPlatform } from "../../images/target.ts";
 import type { Platform } from "../../templates/template.ts";
 import { ensureRecipe } from "./build-image.ts";
 import type { Job } from "./job.ts";
-import { checkPlatform, findLocalImage, type LocalImage, pullFix } from "./local-image.ts";
+import {
+  checkPlatform,
+  findLocalImage,
+  isImageId,
+  type LocalImage,
+  pullFix,
+} from "./local-image.ts";
 import { pullImage } from "./pull-image.ts";
 
 /**
@@ -30,7 +36,8 @@ interface Found {
 async function theirs(job: Job, reference: string): Promise<Found> {
   const { setup, wanted, signal } = job;
   const found = await findLocalImage(setup.engine, reference, signal);
-  const image = found ?? (wanted.pull ? await pulled(job, reference) : missing(job, reference));
+  const mayPull = wanted.pull && !isImageId(reference);
+  const image = found ?? (mayPull ? await pulled(job, reference) : missing(job, reference));
   checkPlatform(reference, image, wanted.platform);
   return { reference, digest: image.digest };
 }

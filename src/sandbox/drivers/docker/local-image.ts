@@ -88,9 +88,13 @@ export function checkPlatform(
   throw new DecoError("image_missing", detail, { fix: pullFix(reference, platform) });
 }
 
+/** What names no registry: an image's own id. */
+export const isImageId = (reference: string) => reference.startsWith("sha256:");
+
 /** The command that brings an image. */
 export function pullFix(reference: string, platform: Platform): string {
-  return reference.startsWith("deco-link/")
-    ? "Run `deco image build --all`."
+  if (reference.startsWith("deco-link/")) return "Run `deco image build --all`.";
+  return isImageId(reference)
+    ? "No registry knows an id: bring the image by `docker load`, or name it NAME@sha256:…."
     : `Run \`docker pull --platform ${platform} ${reference}\`.`;
 }

@@ -11,6 +11,8 @@ import {
   sealRunDir,
   writeRecord,
 } from "../../run-dir.ts";
+import { startAdvice } from "./advice.ts";
+import { refusedStatus } from "./engine.ts";
 import { type DockerSetup, type Job, look } from "./job.ts";
 import { type ContainerLook, containerLogs, infoOf } from "./look.ts";
 import { checkWorkspace } from "./preflight.ts";
@@ -52,11 +54,31 @@ async function startOnce(job: Job, record: SandboxRecord): Promise<SandboxInfo> 
       { signal, deadlineMs: 60_000 },
     );
   });
-  return await stages.run("ready", () =>
-    waitUntilReady(job, record, {
-      timeoutMs: job.wanted.readyBudgetMs ?? setup.readyTimeoutMs,
-    }),
-  );
+  const timeoutMs = job.wanted.readyBudgetMs ?? setup.readyTimeoutMs;
+  try {
+    return await stages.run("ready", () => waitUntilReady(job, record, { timeoutMs }));
+  } catch (thrown) {
+    signal.throwIfAborted();
+    throw await withLastLines(job, thrown);
+  }
+}
+
+/** It runs, and is silent: what it printed tells why. */
+async function withLastLines(job: Job, thrown: unknown): Promise<unknown> {
+  const isLate =
+    DecoError.from(thrown).code === "sandbox_failed" && !(thrown instanceof CrashError);
+  if (!isLate || refusedStatus(thrown) !== undefined) return thrown;
+  const log = await lastLines(job, job.names.container, job.signal);
+  return new DecoError("sandbox_failed", `${DecoError.from(thrown).message}: ${log}`, {
+    cause: thrown,
+    extensions: { log },
+    fix: startAdvice(job.wanted),
+  });
+}
+
+async function lastLines({ setup }: Job, name: string, signal: AbortSignal): Promise<string> {
+  const read = containerLogs(setup.engine, { name, lines: 20, signal });
+  return (await read.catch(() => "")).trim();
 }
 
 /**
@@ -114,27 +136,32 @@ async function running(job: Job, signal: AbortSignal): Promise<ContainerLook> {
     throw new DecoError("sandbox_lost", `the container of ${job.handle} disappeared`);
   }
   if (found.status === "running") return found;
-  const { engine } = job.setup;
-  const read = containerLogs(engine, { name: found.id, lines: 20, signal });
-  const log = (await read.catch(() => "")).trim();
+  const log = await lastLines(job, found.id, signal);
   if (found.oomKilled) throw outOfMemory(`before it was ready: ${log}`, found.memoryMib);
-  throw new CrashError(found.exitCode, log);
+  throw new CrashError({ exitCode: found.exitCode, log, fix: startAdvice(job.wanted) });
+}
+
+interface Crash {
+  readonly exitCode: number;
+  readonly log: string;
+  readonly fix: string;
 }
 
 /** A container that ended before it was ready. */
 class CrashError extends DecoError {
   readonly exitCode: number;
-  readonly #log: string;
+  readonly #crash: Crash;
 
-  constructor(exitCode: number, log: string, tries = 1) {
+  constructor(crash: Crash, tries = 1) {
+    const { exitCode, log, fix } = crash;
     const often = tries === 1 ? "" : `, ${tries} times in a row`;
     const detail = `the sandbox ended with exit code ${exitCode} before it was ready${often}: ${log}`;
-    super("sandbox_failed", detail, { extensions: { exitCode, log, tries } });
+    super("sandbox_failed", detail, { extensions: { exitCode, log, tries }, fix });
     this.exitCode = exitCode;
-    this.#log = log;
+    this.#crash = crash;
   }
 
   told(tries: number): CrashError {
-    return new CrashError(this.exitCode, this.#log, tries);
+    return new CrashError(this.#crash, tries);
   }
 }
