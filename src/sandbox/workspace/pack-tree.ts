@@ -3,12 +3,13 @@ import {
   constants,
   fstatSync,
   openSync,
-  readdirSync,
   readlinkSync,
   readSync,
   type Stats,
 } from "node:fs";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { TarEntry, TarKind } from "../../protocol/tar-read.ts";
 import { TAR_END_BYTES, tarHeader, tarPadding } from "../../protocol/tar-write.ts";
 
@@ -19,25 +20,33 @@ export interface PackOptions {
   readonly onLeftOut?: (path: string, why: string) => void;
 }
 
+/** Names that are looked at in one turn of the event loop: a folder may have a million. */
+const NAMES_A_TURN = 256;
 /** Big enough that one piece pays for its way through streams and sockets. */
 const PIECE_BYTES = 256 * 1024;
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
 
+type Parts = AsyncGenerator<Uint8Array, void, undefined>;
+
 /**
  * A folder as a tar, in pieces that are made only when they are asked for. No link is followed: on
  * Linux not even one that somebody puts in a folder's place meanwhile.
+ *
+ * The event loop has a turn after each file, each piece of one, and every so many names, chosen or
+ * not: the daemon packs what guests made. A file's own calls are synchronous, as four ways through
+ * the thread pool cost more than a small file.
  */
 export function packTree(root: string, options: PackOptions = {}): ReadableStream<Uint8Array> {
   const pieces = gathered(members(root, options));
   return new ReadableStream<Uint8Array>(
     {
-      pull(controller) {
-        const next = pieces.next();
+      async pull(controller) {
+        const next = await pieces.next();
         if (next.done === true) controller.close();
         else controller.enqueue(next.value);
       },
-      cancel() {
-        pieces.return();
+      async cancel() {
+        await pieces.return();
       },
     },
     { highWaterMark: 1 },
@@ -45,12 +54,10 @@ export function packTree(root: string, options: PackOptions = {}): ReadableStrea
 }
 
 /** Small pieces put together, so that 10,000 files are not 30,000 chunks. */
-function* gathered(
-  parts: Generator<Uint8Array, void, undefined>,
-): Generator<Uint8Array, void, undefined> {
+async function* gathered(parts: Parts): Parts {
   let piece = new Uint8Array(PIECE_BYTES);
   let filled = 0;
-  for (const part of parts) {
+  for await (const part of parts) {
     for (let at = 0; at < part.length; ) {
       const taken = Math.min(part.length - at, PIECE_BYTES - filled);
       piece.set(part.subarray(at, at + taken), filled);
@@ -65,7 +72,7 @@ function* gathered(
   if (filled > 0) yield piece.subarray(0, filled);
 }
 
-function* members(root: string, options: PackOptions): Generator<Uint8Array, void, undefined> {
+async function* members(root: string, options: PackOptions): Parts {
   const fd = openSync(root, O_RDONLY | O_DIRECTORY);
   try {
     yield* folder({ fd, path: root }, "", options);
@@ -80,14 +87,12 @@ interface OpenFolder {
   readonly path: string;
 }
 
-function* folder(
-  open: OpenFolder,
-  below: string,
-  options: PackOptions,
-): Generator<Uint8Array, void, undefined> {
+async function* folder(open: OpenFolder, below: string, options: PackOptions): Parts {
   const here = process.platform === "linux" ? `/proc/self/fd/${open.fd}` : open.path;
-  const children = readdirSync(here, { withFileTypes: true });
-  for (const child of children.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
+  const children = await readdir(here, { withFileTypes: true });
+  children.sort((a, b) => (a.name < b.name ? -1 : 1));
+  for (const [index, child] of children.entries()) {
+    if (index % NAMES_A_TURN === NAMES_A_TURN - 1) await nextTurn();
     const path = below === "" ? child.name : `${below}/${child.name}`;
     const kind = child.isDirectory() ? "directory" : child.isSymbolicLink() ? "symlink" : "file";
     if (options.select?.(path, kind) === false) continue;
@@ -96,7 +101,8 @@ function* folder(
   }
 }
 
-function* one(at: string, path: string, o: PackOptions): Generator<Uint8Array, void, undefined> {
+async function* one(at: string, path: string, o: PackOptions): Parts {
+  await nextTurn();
   let fd: number;
   try {
     // Not blocking: a FIFO would wait for a writer.
@@ -120,7 +126,7 @@ function* one(at: string, path: string, o: PackOptions): Generator<Uint8Array, v
 }
 
 /** Exactly as many bytes as the header said, whatever happens to the file meanwhile. */
-function* content(fd: number, size: number): Generator<Uint8Array, void, undefined> {
+async function* content(fd: number, size: number): Parts {
   const buffer = new Uint8Array(Math.min(size, PIECE_BYTES));
   let left = size;
   while (left > 0) {
@@ -129,6 +135,7 @@ function* content(fd: number, size: number): Generator<Uint8Array, void, undefin
       read === 0 ? new Uint8Array(Math.min(left, PIECE_BYTES)) : buffer.subarray(0, read);
     left -= piece.length;
     yield piece;
+    if (left > 0) await nextTurn();
   }
   yield new Uint8Array(tarPadding(size));
 }
