@@ -26,6 +26,8 @@ const FACTS: EngineFacts = {
   rootless: false,
   rootDir: "/var/lib/docker",
   id: "",
+  seccomp: "profile",
+  memoryMib: 16_000,
   missingLimits: [],
 };
 

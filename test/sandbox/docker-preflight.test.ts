@@ -175,6 +175,18 @@ describe.skipIf(!lab.available)("before anything is made", () => {
     expect(failure?.code).toBe("isolation_unavailable");
     expect(failure?.message).toContain("CPUs");
     expect(failure?.fix).toContain("resources");
+    const provider = lab.make();
+    await provider.probe(signal);
+    const ensured = provider.ensure(
+      "pre",
+      { resources: { memoryMib: 1_048_576 } },
+      lab.context,
+      signal,
+    );
+    const much = DecoError.from(await ensured.catch((thrown: unknown) => thrown));
+    expect(much.code).toBe("isolation_unavailable");
+    expect(much.message).toMatch(/^1048576 MiB of memory on a machine of \d+ MiB$/);
+    expect(much.fix).toContain("resources.memoryMib");
     const empty = pack();
     empty.finalize();
     const image = `deco-link-test/empty:${process.pid}`;

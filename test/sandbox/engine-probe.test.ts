@@ -65,6 +65,32 @@ describe("the probe of an engine", () => {
     expect(v2).toMatchObject({ available: true, details: { modelTransport: "gateway" } });
   });
 
+  test("refuses an engine whose containers have no seccomp filter, and none can be asked for", async () => {
+    const unconfined = { SecurityOptions: ["name=apparmor", "name=seccomp,profile=unconfined"] };
+    const desktop = await probeOf({ info: unconfined });
+    // 23.0 and newer give their default profile to who names it.
+    expect(desktop).toMatchObject({ available: true, details: { seccomp: "unconfined" } });
+    const old = await probeOf({
+      version: { Version: "20.10.24", ApiVersion: "1.41" },
+      info: unconfined,
+    });
+    expect(old).toMatchObject({ available: false, fix: expect.stringContaining("daemon.json") });
+    expect(old.reason).toContain("seccomp profile unconfined");
+    for (const SecurityOptions of [["name=apparmor"], [], null]) {
+      const none = await probeOf({ info: { SecurityOptions } });
+      expect(none.reason).toBe("Docker 27.3.1 filters no system calls here (seccomp)");
+      expect(none.available).toBe(false);
+    }
+    const podmans = await probeOf({ version: podman("4.9.4", "1.41"), info: unconfined });
+    expect(podmans.available).toBe(false);
+    for (const profile of ["default", "builtin", "/etc/docker/seccomp.json"]) {
+      const SecurityOptions = [`name=seccomp,profile=${profile}`, "name=cgroupns"];
+      expect((await probeOf({ info: { SecurityOptions } })).details).toMatchObject({
+        seccomp: "profile",
+      });
+    }
+  });
+
   test("refuses containers of another system and of another processor", async () => {
     expect((await probeOf({ info: { OSType: "windows" } })).reason).toContain("windows containers");
     const Arch = arch() === "x64" ? "arm64" : "amd64";

@@ -68,3 +68,15 @@ test("an engine in a VM has no tier 4, and keeps harnessd's own port", () => {
   refuseTier(wanted({ ports: [8080] }), "socket");
   refuseTier(wanted({ tier: 3, ports: [80] }), "gateway");
 });
+
+const optionsOf = async (tier: Tier, unconfined: boolean) =>
+  tierHostConfig(await tierFacts({ tier, uid: 1000, engineSocket: proc, proc, unconfined }))
+    .SecurityOpt;
+
+test("where the engine gives no filter of system calls, tiers 1 and 2 name its default one", async () => {
+  for (const tier of [1, 2] as const) {
+    expect(await optionsOf(tier, true)).toEqual(["no-new-privileges", "seccomp=builtin"]);
+    expect(await optionsOf(tier, false)).toEqual(["no-new-privileges"]);
+  }
+  expect(await optionsOf(3, true)).toBeUndefined();
+});

@@ -52,6 +52,7 @@ export async function createContainer(
     tier: job.wanted.tier,
     uid: setup.uid,
     engineSocket: socketOf(setup.engine.address),
+    unconfined: setup.seen.unconfined === true,
   });
   const wanted = containerOptions({
     names,

@@ -14,6 +14,10 @@ export interface EngineFacts {
   readonly rootDir: string;
   /** As it names itself; empty when it does not. */
   readonly id: string;
+  /** What filters the system calls of a container that names no profile of its own. */
+  readonly seccomp: "profile" | "unconfined" | "none";
+  /** Of the machine that its containers run on; 0 when it does not tell. */
+  readonly memoryMib: number;
   /** Limits of a container that it says it can't set; PROTOCOL.md names all three. */
   readonly missingLimits: readonly ("memory" | "CPU" | "processes")[];
 }
@@ -34,6 +38,7 @@ const Info = z.object({
   SecurityOptions: z.array(z.string()).nullish(),
   CgroupVersion: z.string().default(""),
   Rootless: z.boolean().optional(),
+  MemTotal: z.number().default(0),
   MemoryLimit: z.boolean().optional(),
   CpuCfsQuota: z.boolean().optional(),
   PidsLimit: z.boolean().optional(),
@@ -56,8 +61,18 @@ export function engineFacts(versionAnswer: unknown, infoAnswer: unknown): Engine
     rootDir: info.DockerRootDir,
     id: info.ID,
     rootless,
+    seccomp: seccompOf(info.SecurityOptions),
+    memoryMib: Math.floor(info.MemTotal / 1024 / 1024),
     missingLimits: missingLimits(info, isPodman && rootless),
   };
+}
+
+/** An engine that says nothing at all of its security is taken at its default. */
+function seccompOf(options: readonly string[] | null | undefined): EngineFacts["seccomp"] {
+  if (options === undefined) return "profile";
+  const named = options?.find((option) => /^name=seccomp(,|$)/.test(option));
+  if (named === undefined) return "none";
+  return /,profile=unconfined(,|$)/.test(named) ? "unconfined" : "profile";
 }
 
 /** Podman tells what the kernel can; without root and cgroup v2 it sets none of it. */

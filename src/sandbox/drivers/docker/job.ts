@@ -34,6 +34,10 @@ export interface Seen {
   podman?: boolean;
   /** Where the engine keeps its data, as it names it. */
   rootDir?: string;
+  /** Its containers have no filter of system calls unless they name one. */
+  unconfined?: boolean;
+  /** Of the machine that its containers run on. */
+  memoryMib?: number;
   /** Which engine it is; see `markOf`. */
   mark?: string;
   /** Directories of other engines' sandboxes, when that was told last. */
@@ -110,6 +114,9 @@ export async function probeAndNote(
   if (probe.available) seen.podman = probe.details?.["engine"] === "podman";
   const rootDir = probe.details?.["rootDir"];
   if (typeof rootDir === "string" && rootDir !== "") seen.rootDir = rootDir;
+  if (probe.available) seen.unconfined = probe.details?.["seccomp"] === "unconfined";
+  const memoryMib = Number(probe.details?.["memoryMib"] ?? 0);
+  if (memoryMib > 0) seen.memoryMib = memoryMib;
   const mark = probe.details?.["mark"];
   if (typeof mark === "string") seen.mark = mark;
   return probe;

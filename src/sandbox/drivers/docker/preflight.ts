@@ -17,11 +17,13 @@ const NEEDED_MIB = { engine: 100, runRoot: 8 } as const;
  * where the image is found; variables that a template requires, where it is resolved.
  *
  * @returns whether the workspace's volume is there already
- * @throws storage_failed (no room), isolation_unavailable (nothing emulates the platform),
+ * @throws storage_failed (no room), isolation_unavailable (nothing emulates the platform, more memory
+ * than there is),
  * config_missing, docker_unavailable; each with the command that mends it
  */
 export async function preflight(job: Job): Promise<{ hasVolume: boolean }> {
   const { setup, names, wanted, signal } = job;
+  checkMemory(wanted, setup.seen.memoryMib);
   const volume = setup.engine.call(
     "inspect a volume",
     (docker) => docker.getVolume(names.volume).inspect(),
@@ -38,6 +40,15 @@ export async function preflight(job: Job): Promise<{ hasVolume: boolean }> {
   sameOwner(job.handle, found?.Labels?.[LABELS.owner], job.context.owner);
   await checkSources(wanted, hasVolume);
   return { hasVolume };
+}
+
+/** More than there is would be no limit. An engine refuses that of CPUs by itself. */
+function checkMemory({ memoryMib = 0 }: WantedSandbox, hasMib = Number.POSITIVE_INFINITY): void {
+  if (memoryMib <= hasMib) return;
+  const detail = `${memoryMib} MiB of memory on a machine of ${hasMib} MiB`;
+  throw new DecoError("isolation_unavailable", detail, {
+    fix: `Ask for at most ${hasMib} MiB: \`resources.memoryMib\` of the request or its template.`,
+  });
 }
 
 /**

@@ -26,13 +26,14 @@ export async function probeDocker(engine: Engine, signal: AbortSignal): Promise<
     const facts = engineFacts(version, info);
     const engineArch = ARCHES[facts.arch] ?? facts.arch;
     const base = { version: facts.version, arch: engineArch, confined: true };
-    const trouble = tooOld(facts) ?? troubleOf(facts, engineArch) ?? noLimits(facts);
+    const trouble =
+      tooOld(facts) ?? troubleOf(facts, engineArch) ?? noLimits(facts) ?? noFilter(facts);
     if (trouble !== undefined) return { ...base, available: false, ...trouble };
-    const { kind, os, rootDir } = facts;
+    const { kind, os, rootDir, seccomp, memoryMib } = facts;
     const modelTransport = transportOf(facts);
     const mark = markOf(facts);
-    const details = { ...whereOf(engine), engine: kind, modelTransport, os, rootDir, mark };
-    return { ...base, available: true, details };
+    const told = { engine: kind, modelTransport, os, rootDir, mark, seccomp, memoryMib };
+    return { ...base, available: true, details: { ...whereOf(engine), ...told } };
   } catch (thrown) {
     const error = DecoError.from(thrown, "docker_unavailable");
     const { fix, message: reason } = error;
@@ -52,13 +53,16 @@ function transportOf({ os, rootless }: EngineFacts): ModelTransport {
   return os.includes("Docker Desktop") || rootless ? "gateway" : "socket";
 }
 
+const isOlderThan = (api: string, [major, minor]: readonly [number, number]) => {
+  const [ownMajor = 0, ownMinor = 0] = api.split(".").map(Number);
+  return !(ownMajor > major || (ownMajor === major && ownMinor >= minor));
+};
+
 /** Version 20.10 of the engine, by what it says of its API: others than Docker count their own way. */
 const OLDEST_API = [1, 41] as const;
 
 function tooOld({ api, kind, version }: EngineFacts) {
-  const [major = 0, minor = 0] = api.split(".").map(Number);
-  if (major > OLDEST_API[0] || (major === OLDEST_API[0] && minor >= OLDEST_API[1]))
-    return undefined;
+  if (!isOlderThan(api, OLDEST_API)) return undefined;
   const said = `${version} (API ${api || "unknown"})`;
   if (kind === "podman") {
     return {
@@ -97,5 +101,25 @@ function noLimits({ kind, version, rootless, missingLimits }: EngineFacts) {
     fix: rootless
       ? "Use cgroup v2 with delegation (`systemctl edit user@.service`, Delegate=yes), or an engine of root."
       : "Turn the memory, cpu and pids cgroups of this machine's kernel on.",
+  };
+}
+
+/** Docker 23.0, the first that gives a container its default profile by name (`seccomp=builtin`). */
+const NAMES_ITS_PROFILE = [1, 42] as const;
+
+/** What is called confined has a filter of system calls. Docker Desktop's default is none. */
+function noFilter({ kind, version, api, seccomp }: EngineFacts) {
+  if (seccomp === "profile") return undefined;
+  const name = `${kind === "podman" ? "Podman" : "Docker"} ${version}`;
+  if (seccomp === "none") {
+    return {
+      reason: `${name} filters no system calls here (seccomp)`,
+      fix: "Use a kernel and an engine with seccomp: `docker info` names it among the security options.",
+    };
+  }
+  if (kind === "docker" && !isOlderThan(api, NAMES_ITS_PROFILE)) return undefined;
+  return {
+    reason: `${name} is set to filter no system calls (seccomp profile unconfined)`,
+    fix: "Take `seccomp-profile` out of the engine's settings (/etc/docker/daemon.json), or update it to 23.0.",
   };
 }

@@ -19,6 +19,8 @@ export interface TierFacts {
   /** The engine's own socket as its host names it, and the group that may use it. */
   readonly engineSocket: string;
   readonly engineGroup: number | undefined;
+  /** The engine gives no filter of system calls to a container that names none. */
+  readonly unconfined: boolean;
 }
 
 /**
@@ -30,13 +32,14 @@ export async function tierFacts(o: {
   tier: Tier;
   uid: number;
   engineSocket: string;
+  unconfined?: boolean;
   /** Where the machine tells of its processes; `/proc`. */
   proc?: string;
 }): Promise<TierFacts> {
-  const { tier, uid, engineSocket, proc = "/proc" } = o;
+  const { tier, uid, engineSocket, unconfined = false, proc = "/proc" } = o;
   const root = isPrivileged(tier) && (await hasEveryCapability(proc));
   const group = tier === 4 ? (await stat(engineSocket).catch(() => undefined))?.gid : undefined;
-  return { tier, uid, engineSocket, user: root ? 0 : uid, engineGroup: group };
+  return { tier, uid, engineSocket, user: root ? 0 : uid, engineGroup: group, unconfined };
 }
 
 /** By the first process of this machine, which is above all others; without a /proc: yes. */
@@ -50,15 +53,15 @@ async function hasEveryCapability(proc: string): Promise<boolean> {
 
 /** What of a container's settings depends on its tier; limits are the same on all of them. */
 export function tierHostConfig(facts: TierFacts): HostConfig {
-  const { tier, engineSocket, engineGroup } = facts;
+  const { tier, engineSocket, engineGroup, unconfined } = facts;
   const tmpfs = { Tmpfs: tmpfsOf(facts) };
   if (!isPrivileged(tier)) {
     return {
       ...tmpfs,
       ReadonlyRootfs: true,
       CapDrop: ["ALL"],
-      // Seccomp is the engine's default profile, which naming none leaves in place.
-      SecurityOpt: ["no-new-privileges"],
+      // Naming no profile leaves the engine's own in place, where it has one.
+      SecurityOpt: ["no-new-privileges", ...(unconfined ? ["seccomp=builtin"] : [])],
     };
   }
   const socket = { Type: "bind", Source: engineSocket, Target: "/var/run/docker.sock" } as const;
