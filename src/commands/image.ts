@@ -10,7 +10,13 @@ import {
   ensureRecipe,
 } from "../sandbox/drivers/docker/build-image.ts";
 import { dockerEngine } from "../sandbox/drivers/docker/engine.ts";
-import { listImages, removeImage } from "../sandbox/drivers/docker/our-images.ts";
+import {
+  listImages,
+  type OurImage,
+  refuseUsed,
+  removeImage,
+  supersededImages,
+} from "../sandbox/drivers/docker/our-images.ts";
 import { readFoundation } from "../sandbox/drivers/docker/read-foundation.ts";
 import { imageOfHarness, recipe } from "../sandbox/images/recipes.ts";
 import { BUILDS, type BuildName, PLATFORMS, type Platform } from "../sandbox/templates/template.ts";
@@ -84,7 +90,9 @@ export function list(): Command {
   return async (context) => {
     const { out, signal } = context;
     const { engine } = await engineOf(context);
-    const images = await listImages(engine, signal);
+    const listed = await listImages(engine, signal);
+    const old = new Set(supersededImages(listed));
+    const images = listed.map((image) => ({ ...image, superseded: old.has(image) }));
     out.result({ images }, () => {
       if (images.length === 0) return "no images; build one with `deco image build`";
       const rows = images.map((image) => [
@@ -93,33 +101,46 @@ export function list(): Command {
         image.platform,
         image.harnesses.join(",") || "-",
         `${Math.round(image.sizeBytes / 1e6)} MB`,
-        image.containers === 0 ? "no" : `by ${image.containers}`,
+        useOf(image),
         image.createdAt,
       ]);
-      return table(["IMAGE", "DIGEST", "PLATFORM", "HARNESSES", "SIZE", "IN USE", "CREATED"], rows);
+      const head = ["IMAGE", "DIGEST", "PLATFORM", "HARNESSES", "SIZE", "IN USE", "CREATED"];
+      const listing = table(head, rows);
+      if (old.size === 0) return listing;
+      return `${listing}\n${old.size} old of ${images.length}: \`deco image rm --old\` removes them`;
     });
     return 0;
   };
 }
 
-/** `deco image rm`: by tag, id, or the name of a build; or all that no container is made from. */
-export function remove(names: readonly string[], flags: { readonly unused?: boolean }): Command {
+function useOf({ containers, superseded }: OurImage & { superseded: boolean }): string {
+  if (containers > 0) return `by ${containers}`;
+  return superseded ? "no, old" : "no";
+}
+
+interface RemoveFlags {
+  readonly unused?: boolean;
+  readonly old?: boolean;
+}
+
+/**
+ * `deco image rm`: by tag, id, or the name of a build; all that no container is made from; or those
+ * of them that a newer one has taken the place of.
+ */
+export function remove(names: readonly string[], flags: RemoveFlags): Command {
   return async (context) => {
     const { out, signal } = context;
-    if ((names.length === 0) !== (flags.unused === true)) {
-      throw new DecoError("usage", "name the images to remove, or say --unused");
+    const ways = [names.length > 0, flags.unused === true, flags.old === true];
+    if (ways.filter(Boolean).length !== 1) {
+      throw new DecoError("usage", "name the images to remove, or say --old, or --unused", {
+        fix: "See `deco image rm --help`.",
+      });
     }
     const { engine } = await engineOf(context);
     const all = await listImages(engine, signal);
-    const wanted = flags.unused
-      ? all.filter(({ containers }) => containers === 0)
-      : names.flatMap((name) => {
-          const found = all.filter((image) => isCalled(image, name));
-          if (found.length > 0) return found;
-          throw new DecoError("image_missing", `no image of ours is called ${name}`, {
-            fix: "List them with `deco image ls`.",
-          });
-        });
+    const wanted = chosen(all, names, flags);
+    // Before the first goes: half a command would not say what it did.
+    refuseUsed(wanted);
     const removed: string[] = [];
     // Those that lie on others first.
     for (const image of new Set(wanted))
@@ -131,6 +152,18 @@ export function remove(names: readonly string[], flags: { readonly unused?: bool
     );
     return 0;
   };
+}
+
+function chosen(all: readonly OurImage[], names: readonly string[], { unused, old }: RemoveFlags) {
+  if (old) return supersededImages(all);
+  if (unused) return all.filter(({ containers }) => containers === 0);
+  return names.flatMap((name) => {
+    const found = all.filter((image) => isCalled(image, name));
+    if (found.length > 0) return found;
+    throw new DecoError("image_missing", `no image of ours is called ${name}`, {
+      fix: "List them with `deco image ls`.",
+    });
+  });
 }
 
 function isCalled(image: { id: string; image: string; tags: readonly string[] }, name: string) {

@@ -234,6 +234,7 @@ function addImage(program: Command, run: Runner): void {
     .command("rm [name...]")
     .description("remove images of ours that no container is made from")
     .option("--unused", "all of them")
+    .option("--old", "those of them that a newer one of the same build and platform replaced")
     .addOption(json())
     .action(async (names: string[], options) =>
       run(options, (await import("./image.ts")).remove(names, options)),

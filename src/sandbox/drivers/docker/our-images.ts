@@ -56,6 +56,16 @@ export async function listImages(engine: Engine, signal: AbortSignal): Promise<O
     .toSorted((a, b) => b.harnesses.length - a.harnesses.length || b.sizeBytes - a.sizeBytes);
 }
 
+/** Those without a container that a newer one of the same build and platform has taken the place of. */
+export function supersededImages(all: readonly OurImage[]): OurImage[] {
+  const sameKind = (a: OurImage, b: OurImage) => a.image === b.image && a.platform === b.platform;
+  return all.filter(
+    (one) =>
+      one.containers === 0 &&
+      all.some((other) => sameKind(one, other) && other.createdAt > one.createdAt),
+  );
+}
+
 /**
  * Removes an image of ours by its tags. Layers that other images need stay with them.
  *
@@ -67,13 +77,7 @@ export async function removeImage(
   image: OurImage,
   signal: AbortSignal,
 ): Promise<string[]> {
-  const name = image.tags.join(", ");
-  if (image.containers > 0) {
-    const detail = `${name} is in use by ${image.containers} container(s)`;
-    throw new DecoError("sandbox_busy", detail, {
-      fix: "Remove its sandboxes first (`deco sandbox ls`, `deco sandbox rm`).",
-    });
-  }
+  refuseUsed([image]);
   for (const tag of image.tags) {
     const removal = engine.call(
       `remove ${tag}`,
@@ -84,4 +88,14 @@ export async function removeImage(
     await orMissing(removal);
   }
   return [...image.tags];
+}
+
+/** @throws sandbox_busy with those of them that containers are made from */
+export function refuseUsed(images: readonly OurImage[]): void {
+  const used = images.filter(({ containers }) => containers > 0);
+  if (used.length === 0) return;
+  const list = used.map(({ tags, containers }) => `${tags.join(", ")} by ${containers}`);
+  throw new DecoError("sandbox_busy", `containers are made from it: ${list.join("; ")}`, {
+    fix: "Remove its sandboxes first (`deco sandbox ls`, `deco sandbox rm`), or only what nothing uses: `deco image rm --old`.",
+  });
 }
