@@ -23,7 +23,10 @@ export async function syncFolder(
     const name = path.slice(path.lastIndexOf("/") + 1);
     if (name === ".git") return false;
     if (wanted === undefined) return true;
-    return kind === "directory" ? wanted.folders.has(path) : wanted.files.has(path);
+    if (kind !== "directory") return wanted.files.has(path);
+    // To git a submodule is one entry, and what is in it another work tree's.
+    if (wanted.files.has(path)) o.note(`not sent: ${printable(path)} (a submodule)`);
+    return wanted.folders.has(path);
   };
   const onLeftOut = (path: string, why: string) => o.note(`not sent: ${printable(path)} (${why})`);
   return { tar: packTree(dir, { select, onLeftOut }), byGit: wanted !== undefined };
@@ -38,7 +41,9 @@ export async function checkFolder(dir: string): Promise<void> {
 
 /** What git tracks or would; undefined outside of a work tree, and without git. */
 async function gitFiles(dir: string, signal: AbortSignal) {
-  const argv = ["-C", dir, "ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+  // The folder's own settings may name a program that git would run; a guest may have written them.
+  const harmless = ["-c", "core.fsmonitor=false", "-C", dir];
+  const argv = [...harmless, "ls-files", "-z", "--cached", "--others", "--exclude-standard"];
   const listed = await promisify(execFile)("git", argv, { maxBuffer: LIST_BYTES, signal }).catch(
     () => undefined,
   );

@@ -168,6 +168,14 @@ describe("no policy can give", () => {
     expect(() => hostFolder(upper, { home, caseless: true })).toThrow(denied);
   });
 
+  test("all of /tmp, where desktops and agents have their sockets; a folder in it is given", () => {
+    const elsewhere = { home: "/home/somebody" };
+    expect(() => hostFolder("/tmp", elsewhere)).toThrow(
+      expect.objectContaining({ code: "policy_denied" }),
+    );
+    expect(hostFolder(join(code, "project"), elsewhere)).toBe(join(code, "project"));
+  });
+
   test("what holds nothing but work is given", () => {
     expect(hostFolder(join(home, "code/x"), { home })).toBe(join(home, "code/x"));
     expect(hostFolder(join(home, ".config/nvim"), { home })).toBe(join(home, ".config/nvim"));

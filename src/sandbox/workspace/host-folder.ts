@@ -16,7 +16,8 @@ const SYSTEM = [
   "/bin /boot /dev /etc /lib /lib32 /lib64 /libx32 /lost+found /proc /root /run /sbin /snap /sys /usr",
   "/var/run /var/lib /var/log /var/spool /var/cache /var/db /var/backups /var/mail",
   "/System /Library /Applications /private/etc /private/var/db /private/var/root /private/var/run",
-  "/cores /nix /gnu",
+  // Sockets of the desktop; whoever gets all of /tmp gets agents' sockets as well.
+  "/cores /nix /gnu /tmp/.X11-unix /tmp/.ICE-unix /tmp/.font-unix /tmp/.XIM-unix",
 ]
   .join(" ")
   .split(" ");
