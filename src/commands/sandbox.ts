@@ -28,28 +28,52 @@ export function list(): Command {
   };
 }
 
-/** `deco sandbox rm HANDLE… [--force]`. Already gone is success, and is said. */
+/**
+ * `deco sandbox rm HANDLE… [--force]`. Already gone is success, and is said. One of several that
+ * can't be removed holds up none of the others; the exit code is then its.
+ */
 export function remove(handles: readonly string[], flags: { readonly force?: boolean }): Command {
   return async ({ env, out, signal }) => {
     const daemon = localDaemon(env);
     const removed: string[] = [];
     const alreadyGone: string[] = [];
+    const failed: { handle: string; error: DecoError }[] = [];
     for (const handle of handles) {
-      const path = `/v1/sandboxes/${encodeURIComponent(handle)}`;
-      if (await isThere(daemon, path, signal)) {
-        const query = flags.force ? "?force=true" : "";
-        await callApi(daemon, { method: "DELETE", path: `${path}${query}`, signal });
-        removed.push(handle);
-      } else alreadyGone.push(handle);
+      try {
+        const there = await removeOne(daemon, handle, { ...flags, signal });
+        (there ? removed : alreadyGone).push(handle);
+      } catch (thrown) {
+        const error = DecoError.from(thrown);
+        if (signal.aborted || handles.length === 1 || error.code === "not_running") throw thrown;
+        failed.push({ handle, error });
+      }
     }
-    out.result({ removed, alreadyGone }, () =>
+    for (const { handle, error } of failed)
+      out.note(`${handle}: ${printable(error.message)}\nfix: ${printable(error.fix)}`);
+    const problems = failed.map(({ handle, error }) => ({ handle, ...error.toProblem() }));
+    out.result({ removed, alreadyGone, failed: problems }, () =>
       [
         ...removed.map((handle) => `removed ${handle}`),
         ...alreadyGone.map((handle) => `${handle} was not there: already gone`),
+        ...failed.map(({ handle }) => `${handle} stays`),
       ].join("\n"),
     );
-    return 0;
+    const [first] = failed;
+    return first === undefined ? 0 : (first.error.info.exit ?? 1);
   };
+}
+
+/** @returns false when it was gone already */
+async function removeOne(
+  daemon: ApiTarget,
+  handle: string,
+  { force, signal }: { force?: boolean; signal: AbortSignal },
+): Promise<boolean> {
+  const path = `/v1/sandboxes/${encodeURIComponent(handle)}`;
+  if (!(await isThere(daemon, path, signal))) return false;
+  const query = force ? "?force=true" : "";
+  await callApi(daemon, { method: "DELETE", path: `${path}${query}`, signal });
+  return true;
 }
 
 async function isThere(daemon: ApiTarget, path: string, signal: AbortSignal): Promise<boolean> {

@@ -63,6 +63,22 @@ describe.skipIf(isSkipped("Docker engine", await dockerAnswers()))(
       expect((await deco("prune", "--execute", "--force")).stdout).toContain("removed 1 of 1");
     }, 90_000);
 
+    test("one of several that can't be removed holds up none of the others, and is told", async () => {
+      const thread = `t-${randomUUID()}`;
+      const events = await lab.run({ ...inDocker, thread, prompt: "true" });
+      const { handle } = z.object({ handle: z.string() }).parse(payloadOf(events, "sandbox.ready"));
+      const done = await deco("rm", "No Handle", handle, "gone-already", "--json");
+      expect(done.code).toBe(1);
+      expect(done.stderr).toContain("No Handle: not a handle");
+      expect(JSON.parse(done.stdout)).toMatchObject({
+        removed: [handle],
+        alreadyGone: ["gone-already"],
+        failed: [{ handle: "No Handle", code: "invalid_handle" }],
+      });
+      const { sandboxes } = Listed.parse(await json("ls"));
+      expect(sandboxes.map((one) => one.handle)).not.toContain(handle);
+    }, 60_000);
+
     test("a harness that takes all the memory is told as that, with the limit and the setting", async () => {
       const resources = { memoryMib: 64 };
       const sandbox = { ...inDocker.sandbox, resources };
