@@ -8,6 +8,10 @@ const refused: [string, ResolvedSpec][] = [
   ["tier 4", { tier: 4 }],
   ["an image", { image: "debian:12" }],
   ["an image of ours that is not harnessd", { facts: { build: "claude-code" } }],
+  [
+    "another platform",
+    { facts: { platform: process.arch === "arm64" ? "linux/amd64" : "linux/arm64" } },
+  ],
   ["a runtime", { facts: { runtime: "haskell" } }],
   ["published ports", { ports: [80] }],
   ["a thread's network", { network: { thread: true }, facts: { threadKey: "a" } }],

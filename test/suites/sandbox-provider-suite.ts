@@ -6,6 +6,7 @@ import type { DecoError } from "../../src/protocol/errors.ts";
 import { type HarnessEvent, harnessClient } from "../../src/sandbox/harness-client.ts";
 import type { EnsureContext, SandboxProvider } from "../../src/sandbox/provider.ts";
 import { ownerScenarios } from "./scenarios/owners.ts";
+import { templateScenarios } from "./scenarios/templates.ts";
 import { workspaceScenarios } from "./scenarios/workspaces.ts";
 
 export interface SuiteParts {
@@ -105,6 +106,7 @@ export function sandboxProviderSuite(options: SuiteOptions): void {
 
     workspaceScenarios({ instance, runInside, signal, gaps });
     ownerScenarios({ instance, open, signal });
+    templateScenarios({ instance, signal });
 
     test("a sandbox is made once, runs a command inside, survives a daemon restart, and goes away", async () => {
       const { provider, parts, context } = await instance();

@@ -1,6 +1,7 @@
 import { readdir, readFile, stat, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { DecoError } from "../../../protocol/errors.ts";
+import { configMissing } from "../../config-missing.ts";
 import { hostPlatform } from "../../images/target.ts";
 import { sameOwner } from "../../owner.ts";
 import type { WantedSandbox } from "../../sandbox-spec.ts";
@@ -141,7 +142,7 @@ export async function checkWorkspace(job: Job): Promise<void> {
     const there = await isInside(job.setup.engine, job.names.container, file, job.signal);
     if (!there) missing.push(file);
   }
-  if (missing.length > 0) throw configMissing(missing, undefined);
+  if (missing.length > 0) throw configMissing(missing);
 }
 
 /** The engine answers for containers that do not run as well. */
@@ -158,14 +159,4 @@ async function isInside(engine: Engine, name: string, file: string, signal: Abor
 async function isFile(path: string): Promise<boolean> {
   const found = await stat(path).catch(() => undefined);
   return found?.isFile() === true;
-}
-
-function configMissing(files: readonly string[], folder: string | undefined): DecoError {
-  const what = files.join(", ");
-  const where = folder ?? "the workspace";
-  const there = folder === undefined ? "" : `, or write it to ${folder}`;
-  return new DecoError("config_missing", `${what} must be in ${where}, and is not`, {
-    fix: `Add it to \`files\` of the template (\`deco template show\`)${there}; or remove the sandbox (\`deco sandbox rm\`), if its volume was emptied.`,
-    extensions: { missing: files },
-  });
 }

@@ -1,6 +1,7 @@
 import { chown, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { DecoError } from "../../../protocol/errors.ts";
+import { configMissing } from "../../config-missing.ts";
 import { ensureHarnessdBinary } from "../../harnessd-binary.ts";
 import { sameOwner } from "../../owner.ts";
 import type { EnsureContext, SandboxInfo } from "../../provider.ts";
@@ -82,8 +83,15 @@ function honoured(spec: ResolvedSpec, confined: boolean): WantedSandbox {
   return wantedSandbox(spec, "process", { egress: confined ? "none" : "open" });
 }
 
+/** A new workspace has what the template or an archive brings. @throws config_missing */
+function checkSources({ workspace, requires, files }: WantedSandbox): void {
+  const missing = requires.files.filter((file) => !Object.hasOwn(files, file));
+  if (workspace.mode === "none" && missing.length > 0) throw configMissing(missing);
+}
+
 async function makeNew(job: Job): Promise<SandboxInfo> {
   const { setup, handle, dir, stages, confined } = job;
+  checkSources(job.wanted);
   const { owner } = job.context;
   const binary = await stages.run("image", () => findBinary(job));
   await using rollback = new Rollback(setup.log);

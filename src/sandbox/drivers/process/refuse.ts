@@ -1,4 +1,5 @@
 import { DecoError } from "../../../protocol/errors.ts";
+import { hostPlatform } from "../../images/target.ts";
 import { type ResolvedSpec, tierOf } from "../../sandbox-spec.ts";
 
 /** @throws isolation_unavailable for what no process of this machine can be given, confined or not */
@@ -7,6 +8,8 @@ export function refuseForProcess(spec: ResolvedSpec): void {
   if (spec.image !== undefined) refuse("images");
   // Its programs are this machine's own, and harnessd is in none of its images.
   if (facts?.build !== undefined && facts.build !== "harnessd") refuse(`image "${facts.build}"`);
+  const { platform = hostPlatform() } = facts ?? {};
+  if (platform !== hostPlatform()) refuse(`programs for ${platform}`);
   if (facts?.runtime !== undefined) refuse(`runtime "${facts.runtime}"`);
   if (tierOf(tier) !== 2) refuse(`tier ${tier}: what it makes is tier 2`);
   if (ports.length > 0) refuse("published ports");

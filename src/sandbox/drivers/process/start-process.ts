@@ -51,7 +51,7 @@ interface Start {
 export async function startAndWait(job: Job, start: Start): Promise<SandboxInfo> {
   const { record } = start;
   const facts = await job.stages.run("boot", () => startProcess(job, start));
-  const timeoutMs = job.setup.readyTimeoutMs;
+  const timeoutMs = job.wanted.readyBudgetMs ?? job.setup.readyTimeoutMs;
   return await job.stages.run("ready", () => untilReady(job, { record, facts, timeoutMs }));
 }
 
