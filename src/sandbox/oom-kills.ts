@@ -4,6 +4,7 @@ import { join } from "node:path";
 const MOUNT = "/sys/fs/cgroup";
 /** Of version 2, and of version 1. */
 const COUNTERS = ["memory.events", "memory.oom_control"];
+const LIMITS = ["memory.max", "memory.limit_in_bytes"];
 
 /**
  * How often the kernel ended something in these cgroups for lack of memory. 0 where it does not tell.
@@ -29,4 +30,12 @@ export async function oomKillsAround(pid: number, containerId: string): Promise<
     return controllers === "memory" ? join(MOUNT, controllers, path) : [];
   });
   return await oomKills(paths);
+}
+
+/** The smallest limit on memory that these cgroups have; 0 for none. */
+export async function memoryLimitMib(directories: readonly string[]): Promise<number> {
+  const files = directories.flatMap((directory) => LIMITS.map((name) => join(directory, name)));
+  const texts = await Promise.all(files.map((file) => readFile(file, "utf8").catch(() => "")));
+  const limits = texts.map(Number.parseFloat).filter((bytes) => Number.isFinite(bytes));
+  return limits.length === 0 ? 0 : Math.round(Math.min(...limits) / 2 ** 20);
 }

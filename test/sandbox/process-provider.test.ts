@@ -8,6 +8,7 @@ import { processProvider } from "../../src/sandbox/drivers/process/process-provi
 import {
   CACHE_DIR,
   quietLog,
+  runInside,
   sandboxProviderSuite,
   skipped,
 } from "../suites/sandbox-provider-suite.ts";
@@ -49,5 +50,31 @@ if (!probe.confined) {
     await provider.remove("w", signal);
     await gone(second);
     expect(await findCgroups(instanceId)).toEqual([]);
+  }, 60_000);
+
+  test("what the kernel ends for lack of memory is told with the limit, in this life of the sandbox alone", async () => {
+    const signal = AbortSignal.timeout(60_000);
+    const instanceId = `oom${process.pid}`;
+    const runRoot = await mkdtemp(join(tmpdir(), "deco-o-"));
+    const provider = processProvider({ instanceId, runRoot, cacheDir: CACHE_DIR, log: quietLog });
+    const ensure = () =>
+      provider.ensure(
+        "oom",
+        { resources: { memoryMib: 256 } },
+        { instanceId, onStage() {} },
+        signal,
+      );
+    try {
+      expect((await ensure()).outOfMemory).toBeUndefined();
+      await runInside(provider, "oom", "busybox tail /dev/zero; true", signal);
+      const lacked = { outOfMemory: { limitMib: 256 } };
+      expect(await provider.inspect("oom", signal)).toMatchObject(lacked);
+      expect(await ensure()).toMatchObject(lacked);
+      await provider.remove("oom", signal);
+      expect((await ensure()).outOfMemory).toBeUndefined();
+    } finally {
+      await provider.remove("oom", signal);
+      await rm(runRoot, { recursive: true });
+    }
   }, 60_000);
 }

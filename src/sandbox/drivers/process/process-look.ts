@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
+import { memoryLimitMib, oomKills } from "../../oom-kills.ts";
 import type { SandboxInfo } from "../../provider.ts";
 import { type RunDir, readRecord, type SandboxRecord } from "../../run-dir.ts";
 import { allProcesses, type HostProcess, lives, membersOf, pidNamespace } from "./proc.ts";
@@ -53,6 +54,14 @@ export function processInfo({ record, facts, running }: ProcessLook, dir: RunDir
     ...(record.owner === undefined ? {} : { owner: record.owner }),
     runDir: dir.run,
   };
+}
+
+/** What the kernel says of its memory; nothing where it ended nothing inside. */
+export async function lackOfMemory({
+  cgroups,
+}: ProcessFacts): Promise<Pick<SandboxInfo, "outOfMemory">> {
+  if ((await oomKills(cgroups)) === 0) return {};
+  return { outOfMemory: { limitMib: await memoryLimitMib(cgroups) } };
 }
 
 /** Everything alive in the sandbox, init and harnessd included. */

@@ -9,7 +9,7 @@ import { repack } from "../../workspace/repack.ts";
 import { type FileChoice, isChosen, sandboxFiles } from "../../workspace/sandbox-files.ts";
 import { type Confinement, probeProcess } from "./probe.ts";
 import { endForgotten, endSandbox, killProcessStrangers } from "./process-kill.ts";
-import { lookAtProcess, processInfo, processStrangers } from "./process-look.ts";
+import { lackOfMemory, lookAtProcess, processInfo, processStrangers } from "./process-look.ts";
 import { lastLines, type ProcessProviderOptions } from "./process-options.ts";
 import { ensureProcess } from "./provision.ts";
 import type { ProcessSetup } from "./start-process.ts";
@@ -32,10 +32,13 @@ export function processProvider(options: ProcessProviderOptions): SandboxProvide
       const { transient: _transient, ...facts } = found;
       return { ...facts, available: facts.confined || options.allowUnconfined === true };
     },
-    ensure: (handle, spec, context, signal) =>
-      works.run(handle, signal, (shared) =>
+    ensure: async (handle, spec, context, signal) => {
+      const info = await works.run(handle, signal, (shared) =>
         ensureProcess(setup, { handle, spec, context }, shared),
-      ),
+      );
+      const look = await lookAtProcess(dirOf(handle));
+      return { ...info, ...(look && (await lackOfMemory(look.facts))) };
+    },
     list: async () => {
       const all = await listRecords(options.runRoot);
       const records = all.filter(({ provider }) => provider === "process");
@@ -78,7 +81,7 @@ async function inspectProcess(
 ): Promise<SandboxInfo | undefined> {
   const dir = runDirOf(runRoot, "process", handle);
   const look = await lookAtProcess(dir);
-  return look && processInfo(look, dir);
+  return look && { ...processInfo(look, dir), ...(await lackOfMemory(look.facts)) };
 }
 
 /** The daemon reads what lies in the workspace, and follows no link in it. */
