@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { DecoError } from "../protocol/errors.ts";
+import { EnvName } from "../protocol/messages.ts";
 import { type RunEvent, terminalStatus } from "../protocol/run-events.ts";
 import type { Command, CommandContext } from "./command.ts";
 import { findHub, localDaemon } from "./home.ts";
@@ -27,25 +28,26 @@ export interface RunFlags {
   readonly detach?: boolean;
   readonly sync?: string;
   readonly fetch?: readonly string[];
+  readonly env?: readonly string[];
 }
 
 /** `deco run`: dispatches, streams the events over any cut, leaves with the run's result. */
 export function run(words: readonly string[], flags: RunFlags): Command {
   return async (context) => {
     const prompt = await promptOf(words);
-    const upload = uploadOf(flags);
+    const more = { ...uploadOf(flags), variables: variablesOf(flags.env, context.env) };
     if (flags.sync !== undefined) await checkFolder(flags.sync);
     const target = flags.local ? localDaemon(context.env) : await findHub(context.env, flags.hub);
     const runId = flags.local
-      ? await dispatchLocally(target, prompt, { ...flags, ...upload }, context.signal)
-      : await dispatchRun(target, runBody(prompt, { ...flags, ...upload }), context.signal);
+      ? await dispatchLocally(target, prompt, { ...flags, ...more }, context.signal)
+      : await dispatchRun(target, runBody(prompt, { ...flags, ...more }), context.signal);
     if (flags.detach) {
       context.out.result({ runId, status: "queued" }, () => printable(runId));
       return 0;
     }
     context.out.note(context.out.dim(`run ${printable(runId)}`));
     const { sync, fetch = [] } = flags;
-    const files = runFiles({ context, target, runId, ref: upload.ref ?? "", sync, fetch });
+    const files = runFiles({ context, target, runId, ref: more.ref ?? "", sync, fetch });
     const last = await follow(context, { target, runId, local: flags.local === true, files });
     if (last !== undefined) await files.fetch();
     return exitCodeOf(last);
@@ -60,6 +62,28 @@ function uploadOf({ sync, fetch, detach }: RunFlags): { ref?: string } {
     });
   }
   return sync === undefined ? {} : { ref: randomUUID() };
+}
+
+/**
+ * `NAME=value`, or `NAME` for the value that it has in this shell: a secret needs not be in argv.
+ *
+ * @throws usage
+ */
+function variablesOf(
+  given: readonly string[] | undefined,
+  env: CommandContext["env"],
+): Record<string, string> | undefined {
+  if (given === undefined) return undefined;
+  const variables = given.map((one) => {
+    const [name = "", ...rest] = one.split("=");
+    const value = rest.length > 0 ? rest.join("=") : env[name];
+    if (EnvName.safeParse(name).success && value !== undefined) return [name, value] as const;
+    const what = rest.length > 0 ? "is not NAME=value" : "is no variable of this shell";
+    throw new DecoError("usage", `--env ${name}: ${what}`, {
+      fix: "Write --env NAME=value, or export NAME and write --env NAME.",
+    });
+  });
+  return Object.fromEntries(variables);
 }
 
 /** Dispatches through a hub; an Idempotency-Key makes a retry after a cut harmless. */
@@ -91,8 +115,11 @@ export function exitCodeOf(event: RunEvent | undefined): number {
   return status === "failed" ? (DecoError.fromProblem({ code }).info.exit ?? 1) : 1;
 }
 
-/** The flags, with the name of the upload that the run waits for. */
-type Dispatch = RunFlags & { readonly ref?: string };
+/** The flags, with the name of the upload that the run waits for, and its environment. */
+type Dispatch = RunFlags & {
+  readonly ref?: string;
+  readonly variables: Readonly<Record<string, string>> | undefined;
+};
 
 /** The body of `POST /api/runs` that the flags ask for. */
 function runBody(prompt: string, flags: Dispatch): Record<string, unknown> {
@@ -101,9 +128,10 @@ function runBody(prompt: string, flags: Dispatch): Record<string, unknown> {
 }
 
 function sandboxAndOptions(flags: Dispatch): Record<string, unknown> {
-  const { provider, template, runtime, tier, egress, model, timeout, ref } = flags;
+  const { provider, template, runtime, tier, egress, model, timeout, ref, variables } = flags;
   const workspace = ref === undefined ? undefined : { mode: "archive", ref };
-  const sandbox = defined({ workspace, provider, template, runtime, tier, egress });
+  const env = variables;
+  const sandbox = defined({ workspace, provider, template, runtime, tier, egress, env });
   const options = defined({ model, timeoutSeconds: timeout });
   return {
     ...(Object.keys(sandbox).length === 0 ? {} : { sandbox }),

@@ -126,12 +126,8 @@ function addRun(program: Command, run: Runner): void {
     .option("--model <name>", "model for the harness")
     .addOption(integer("--timeout <seconds>", "wall-clock limit of the run", 1, 604_800))
     .option("--sync <dir>", "send this folder first (in a git work tree without what git ignores)")
-    .addOption(
-      new Option(
-        "--fetch <glob>",
-        "afterwards get these files of the workspace; may be repeated",
-      ).argParser((glob: string, before: string[] | undefined) => [...(before ?? []), glob]),
-    )
+    .addOption(repeated("--env <name[=value]>", "for the run; without a value, this shell's"))
+    .addOption(repeated("--fetch <glob>", "afterwards get these files of the workspace"))
     .option("--local", "straight to the daemon on this machine, without a hub")
     .option("--detach", "print the run's id and leave")
     .addOption(json())
@@ -286,6 +282,11 @@ const provider = (flags: string, text: string) => new Option(flags, text).choice
 const harnessOf = (text: string) => new Option("--harness <name>", text).choices(HARNESSES);
 const harness = () => harnessOf("what does the work").default("shell");
 const port = (text: string) => integer("--port <n>", text, 0, 65_535);
+
+const repeated = (flags: string, text: string) =>
+  new Option(flags, `${text}; may be repeated`).argParser(
+    (value: string, before: string[] | undefined) => [...(before ?? []), value],
+  );
 
 function integer(flags: string, text: string, min: number, max: number): Option {
   return new Option(flags, text).argParser((value) => {

@@ -108,6 +108,6 @@ function requireEnv(name: string | undefined, template: Template | undefined, sp
   if (missing.length === 0) return;
   const what = missing.join(", ");
   throw new DecoError("invalid_request", `template "${name}" requires ${what} in sandbox.env`, {
-    fix: `Give ${what} in the run's sandbox.env, or in the template's env on the laptop.`,
+    fix: `Give it: ${missing.map((one) => `--env ${one}`).join(" ")} of \`deco run\`, sandbox.env of a request, or env of the template on the laptop.`,
   });
 }
