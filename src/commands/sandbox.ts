@@ -19,7 +19,8 @@ export function list(): Command {
       out.note(`${provider}: ${detail}\nfix: ${fix}`);
     }
     out.result({ sandboxes, errors }, () => {
-      if (sandboxes.length === 0) return "no sandboxes";
+      if (sandboxes.length === 0)
+        return errors.length === 0 ? "no sandboxes" : "no sandboxes that are known of";
       const columns = ["handle", "provider", "status", "startedAt", "image"];
       const rows = sandboxes.map((row) => columns.map((name) => printable(textOf(row[name]))));
       return table(["HANDLE", "PROVIDER", "STATUS", "STARTED", "IMAGE"], rows);

@@ -157,6 +157,10 @@ function asSeen(options: SandboxesOptions, { sees, taken }: Sight): Sandboxes {
     },
     async exec(handle, command, signal) {
       const { provider, info } = existing(await find(handle, signal), handle);
+      if (info.status === "unknown") {
+        const detail = `the state of sandbox ${handle} is not known: its engine does not answer`;
+        throw new DecoError("docker_unavailable", detail);
+      }
       if (info.status !== "running") {
         throw new DecoError("sandbox_lost", `sandbox ${handle} is ${info.status}`, {
           fix: "Start a run in it, which starts the sandbox again.",

@@ -50,6 +50,19 @@ test("a sandbox is found whichever provider made it, also while another one is d
   expect((await all.list(never)).sandboxes.map(({ handle }) => handle)).toEqual(["mine"]);
 });
 
+test("a program for a sandbox whose engine does not answer is told so; for one that stopped, what starts it", async () => {
+  const { all, docker } = sandboxes();
+  const info = await docker.ensure("box", {}, context, never);
+  const run = () => all.exec("box", ["true"], never);
+  docker.boxes.set("box", { ...info, status: "unknown" });
+  await expect(run()).rejects.toMatchObject({ code: "docker_unavailable" });
+  docker.boxes.set("box", { ...info, status: "stopped" });
+  await expect(run()).rejects.toMatchObject({
+    code: "sandbox_lost",
+    fix: expect.stringContaining("Start a run"),
+  });
+});
+
 test("a list waits a second or so for an engine that hangs, and names it", async () => {
   const { all, docker, process } = sandboxes();
   await process.ensure("mine", {}, context, never);
