@@ -6,21 +6,32 @@ import {
   type NamedTemplate,
   unknownTemplate,
 } from "../sandbox/templates/read-templates.ts";
+import { type Runtime, readRuntimes } from "../sandbox/templates/runtimes.ts";
 import type { Template } from "../sandbox/templates/template.ts";
 import type { Command, CommandContext } from "./command.ts";
 import { printable } from "./output.ts";
 import { settings } from "./settings.ts";
 import { table } from "./text-table.ts";
 
-/** `deco template ls`: what this laptop's runs may ask for by name; broken files are listed as such. */
+/**
+ * `deco template ls`: what this laptop's runs may ask for by name, templates and runtimes; broken files
+ * are listed as such.
+ */
 export function list(): Command {
   return async (context) => {
-    const folder = folderOf(context);
+    const { templates: folder, runtimes: map } = placesOf(context);
     const templates = listTemplates(folder);
-    context.out.result({ folder, templates }, () =>
-      table(["TEMPLATE", "FROM", "IMAGE", "TIER", "MEMORY", "LABELS", ""], templates.map(row)),
+    const { runtimes, problem } = readRuntimes(map);
+    const broken = problem === undefined ? {} : { runtimesProblem: `${map}: ${problem}` };
+    const { out } = context;
+    out.result({ folder, templates, runtimes, ...broken }, () =>
+      [
+        table(["TEMPLATE", "FROM", "IMAGE", "TIER", "MEMORY", "LABELS", ""], templates.map(row)),
+        table(["RUNTIME", "IMAGE", "LABELS"], Object.entries(runtimes).map(runtimeRow)),
+      ].join("\n\n"),
     );
-    context.out.note(context.out.dim(`files are read from ${folder}`));
+    out.note(out.dim(`templates are read from ${folder}, runtimes from ${map}`));
+    if (problem !== undefined) out.note(`broken: ${printable(`${map}: ${problem}`)}`);
     return 0;
   };
 }
@@ -32,7 +43,7 @@ export function list(): Command {
  */
 export function show(name: string): Command {
   return async (context) => {
-    const all = listTemplates(folderOf(context));
+    const all = listTemplates(placesOf(context).templates);
     const found = all.find((one) => one.name === name);
     if (found === undefined) throw unknownTemplate(name, all);
     if (!("template" in found)) {
@@ -46,8 +57,10 @@ export function show(name: string): Command {
   };
 }
 
-function folderOf({ env }: CommandContext): string {
-  return rulesPlaces(settings(env).paths.config).templates;
+const placesOf = ({ env }: CommandContext) => rulesPlaces(settings(env).paths.config);
+
+function runtimeRow([name, { labels = [], ...source }]: [string, Runtime]): string[] {
+  return [name, imageOf({ version: 1, source }), labels.join(", ")];
 }
 
 /** A file's words are for a terminal only without control characters. */

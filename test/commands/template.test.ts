@@ -48,6 +48,26 @@ test("template ls lists the built-in ones and the config folder's, broken ones a
   expect(said.stdout).toContain("broken: line 2: teir");
 });
 
+test("template ls lists the runtimes as well, and says where its files are and which is broken", async () => {
+  const image = `example.org/ghc@sha256:${"c".repeat(64)}`;
+  const file = join(home, "runtimes.json");
+  await writeFile(
+    file,
+    JSON.stringify({ version: 1, runtimes: { ghc: { image, labels: ["haskell"] } } }),
+  );
+  const { lines } = await runDeco(["template", "ls", "--json"], { home });
+  const { runtimes } = JSON.parse(lines[0] ?? "");
+  expect(Object.keys(runtimes).toSorted()).toEqual(["bash", "ghc", "posix"]);
+  expect(runtimes.ghc).toEqual({ image, labels: ["haskell"] });
+  const said = await runDeco(["template", "ls"], { home });
+  expect(said.stdout).toMatch(/^ghc +example\.org\/ghc@sha256:c+ +haskell$/m);
+  expect(said.stderr).toContain(file);
+  await writeFile(file, '{"version": 1,\n"runtimes": {"ghc": {"image": "ghc:9"}}}');
+  const broken = await runDeco(["template", "ls"], { home });
+  expect(broken.code).toBe(0);
+  expect(broken.stderr).toContain(`${file}: line 2: runtimes.ghc.image: is not pinned`);
+});
+
 test("template show prints one template; an unknown one names the known ones", async () => {
   await writeFile(join(home, "templates", "haskell.json"), JSON.stringify(haskell));
   const shown = await runDeco(["template", "show", "haskell", "--json"], { home });
