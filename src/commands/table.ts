@@ -90,7 +90,7 @@ function addLink(program: Command, run: Runner): void {
     )
     .addOption(integer("--idle-minutes <n>", "after which such a one goes (15)", 1, 525_600))
     .addOption(integer("--pause-pool <n>", "networks made ahead for sandboxes (2)", 0, 32))
-    .addOption(integer("--warm-sandboxes <n>", "whole sandboxes made ahead (0)", 0, 8))
+    .addOption(integer("--warm-sandboxes <n>", "whole sandboxes made ahead (2)", 0, 8))
     .addOption(integer("--warm-memory-mib <n>", "memory that those may take (128)", 16, 65_536))
     .option("--name <name>", "this laptop's name at the hub (default: its host name)")
     .option("--allow-unconfined", "go on where nothing here can confine a process")

@@ -24,7 +24,7 @@ const Settings = z.object({
   keepSandboxes: z.coerce.number().int().min(0).max(256).default(4),
   idleMinutes: z.coerce.number().int().min(1).max(525_600).default(15),
   pausePool: z.coerce.number().int().min(0).max(32).default(2),
-  warmSandboxes: z.coerce.number().int().min(0).max(8).default(0),
+  warmSandboxes: z.coerce.number().int().min(0).max(8).default(2),
   warmMemoryMib: z.coerce.number().int().min(16).max(65_536).default(128),
   insecure: flagBoolean.default(false),
   dockerHost: z.string().min(1).optional(),

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { deferred } from "../../src/protocol/deferred.ts";
 import { type Spare, WarmPool } from "../../src/sandbox/drivers/docker/warm-pool.ts";
 import { wantedSandbox } from "../../src/sandbox/sandbox-spec.ts";
 import { quietLog } from "../suites/sandbox-provider-suite.ts";
@@ -10,7 +11,14 @@ const order = (key: string) => ({ key, wanted, harness: undefined });
 
 /** A pool over an engine of numbers; its clock is the test's. */
 function lab(o: { size?: number; memoryMib?: number; each?: number } = {}) {
-  const engine = { all: new Map<string, string>(), made: 0, broken: false, each: o.each ?? 10 };
+  const engine = {
+    all: new Map<string, string>(),
+    made: 0,
+    broken: false,
+    each: o.each ?? 10,
+    busy: Promise.resolve(),
+    givenUp: false,
+  };
   const clock = { now: 1_000_000, idle: true };
   const pool = new WarmPool({
     size: o.size ?? 4,
@@ -19,9 +27,11 @@ function lab(o: { size?: number; memoryMib?: number; each?: number } = {}) {
     now: () => clock.now,
     idle: () => clock.idle,
     maker: {
-      make: async ({ key }) => {
+      make: async ({ key }, within) => {
         if (engine.broken) throw new Error("no room");
         engine.made += 1;
+        await engine.busy;
+        engine.givenUp = within.aborted;
         const handle = `w-${engine.made}`;
         engine.all.set(handle, key);
         return { handle, id: handle, startedAt: "", memoryMib: engine.each };
@@ -187,6 +197,24 @@ describe("the warm pool", () => {
     expect(keys()).toEqual([]);
     await settle();
     expect(keys()).toEqual([]);
+  });
+
+  test("the end waits for what is being made, and takes it and what others left along", async () => {
+    const { pool, engine, settle, keys } = lab();
+    const { promise, resolve } = deferred();
+    engine.busy = promise;
+    pool.use(order("a"));
+    pool.use(order("a"));
+    pool.refill();
+    while (engine.made === 0) await Bun.sleep(1);
+    const closed = pool.close(signal);
+    engine.all.set("w-old", "a");
+    resolve();
+    await closed;
+    expect(engine).toMatchObject({ made: 1, givenUp: false });
+    expect(keys()).toEqual([]);
+    await settle();
+    expect(engine.made).toBe(1);
   });
 
   test("size 0 makes none, and still reaps those of daemons that died", async () => {

@@ -65,6 +65,7 @@ export class WarmPool {
   readonly #held = new Set<string>();
   readonly #uses: WarmUses;
   #leased = 0;
+  #closed = false;
   readonly #closing = new AbortController();
   /** One piece of work after the other. */
   #work = Promise.resolve();
@@ -129,11 +130,19 @@ export class WarmPool {
     );
   }
 
-  /** Removes what nobody took. Nothing is made afterwards. */
+  /**
+   * Removes what nobody took, of daemons that died before as well. Nothing is made afterwards; one that
+   * is being made is finished first: an engine goes on with what is given up.
+   */
   async close(signal: AbortSignal): Promise<void> {
-    this.#closing.abort(new DecoError("draining", "the daemon leaves"));
-    await untilAbort(this.#work, signal);
+    this.#closed = true;
+    try {
+      await untilAbort(this.#work, signal);
+    } finally {
+      this.#closing.abort(new DecoError("draining", "the daemon leaves"));
+    }
     await Promise.all(this.#spares.splice(0).map((one) => this.#o.maker.discard(one, signal)));
+    await this.#reap(signal);
   }
 
   #take(key: string): Spare | undefined {
@@ -151,7 +160,7 @@ export class WarmPool {
   #count = (key: string) => this.#spares.filter((one) => one.key === key).length;
 
   #missing(): WarmOrder | undefined {
-    return this.#closing.signal.aborted ? undefined : this.#uses.missing(this.#count);
+    return this.#closed ? undefined : this.#uses.missing(this.#count);
   }
 
   #surplus(): Spare | undefined {
@@ -178,7 +187,7 @@ export class WarmPool {
         await this.#make(order);
         this.#uses.made(order.key);
       } catch (thrown) {
-        if (this.#closing.signal.aborted) return;
+        if (this.#closed) return;
         const inMs = this.#uses.failed(order.key, DecoError.from(thrown).message);
         this.#o.log.warn({ err: thrown, inMs }, "no sandbox could be made ahead");
       }

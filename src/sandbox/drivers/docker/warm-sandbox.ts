@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { Rollback } from "../../rollback.ts";
-import { runDirOf } from "../../run-dir.ts";
+import { listRecords, runDirOf } from "../../run-dir.ts";
 import { Stages } from "../../stages.ts";
 import type { DockerSetup, Job } from "./job.ts";
 import { isSpare, LABELS, namesOf, WARM_ROLE } from "./names.ts";
@@ -60,9 +60,22 @@ async function usedMib({ engine }: DockerSetup, id: string, signal: AbortSignal)
   return Math.ceil((usage - (memory.stats?.inactive_file ?? 0)) / MIB);
 }
 
+/**
+ * By container, and by the record of one that never had a container, or lost it half-way to its end. A
+ * lease takes the record along, so that a leased one's volume is never among them.
+ */
 async function listSpares(setup: DockerSetup, signal: AbortSignal) {
+  const records = await listRecords(setup.runRoot);
   const found = await listOwnContainers(setup, signal, `${LABELS.role}=${WARM_ROLE}`);
-  return found
+  const spares = found
     .filter(({ Names, Labels }) => isSpare(Names[0] ?? "", Labels))
     .map(({ Id, Labels }) => ({ id: Id, handle: Labels[LABELS.handle] ?? "" }));
+  const known = new Set(found.map(({ Labels }) => Labels[LABELS.handle]));
+  const lost = records
+    .filter(({ provider, handle }) => provider === "docker" && isSpareHandle(handle))
+    .filter(({ handle }) => !known.has(handle))
+    .map(({ handle }) => ({ id: namesOf(setup.instanceId, handle).container, handle }));
+  return [...spares, ...lost];
 }
+
+const isSpareHandle = (handle: string) => /^w-[0-9a-f]{16}$/.test(handle);

@@ -19,6 +19,8 @@ interface Use {
   readonly reason: string;
 }
 
+const failing = ({ failures }: Use) => Number(failures > 0);
+
 /** How many of one spec shall be ready. */
 interface Planned {
   readonly use: Use;
@@ -85,7 +87,6 @@ export class WarmUses {
 
   /** The spec used last comes first, one that can't be made last of all. */
   #plan(): Planned[] {
-    const failing = ({ failures }: Use) => Number(failures > 0);
     const recent = [...this.#uses.values()]
       .filter(this.#isRecent)
       .toSorted((a, b) => failing(a) - failing(b) || (b.at[0] ?? 0) - (a.at[0] ?? 0));
