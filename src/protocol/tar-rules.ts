@@ -6,10 +6,16 @@ export interface TarLimits {
   readonly entries: number;
   /** Content of all files together. */
   readonly bytes: number;
+  /** Of all paths together, in characters: they are kept until the end, to know what comes twice. */
+  readonly names: number;
 }
 
 /** What an upload may hold: 10,000 files with their folders, 200 MiB, and room to spare. */
-export const ARCHIVE_LIMITS: TarLimits = { entries: 50_000, bytes: 1024 * 1024 * 1024 };
+export const ARCHIVE_LIMITS: TarLimits = {
+  entries: 50_000,
+  bytes: 1024 * 1024 * 1024,
+  names: 16 * 1024 * 1024,
+};
 
 /** The media type of a tar without compression, as we send it. */
 export const TAR_TYPE = "application/x-tar";
@@ -42,7 +48,7 @@ export interface TarRules {
 
 export function tarRules(limits: TarLimits = ARCHIVE_LIMITS): TarRules {
   const seen = new Map<string, TarKind>();
-  let [entries, files, bytes] = [0, 0, 0];
+  let [entries, files, bytes, names] = [0, 0, 0, 0];
   return {
     check(entry) {
       const { path: raw, kind, size, target } = entry;
@@ -62,8 +68,10 @@ export function tarRules(limits: TarLimits = ARCHIVE_LIMITS): TarRules {
       entries += 1;
       files += kind === "directory" ? 0 : 1;
       bytes += size;
+      names += path.length;
       if (entries > limits.entries) throw tooMuch(`over ${limits.entries} members`);
       if (bytes > limits.bytes) throw tooMuch(`over ${limits.bytes} bytes of files`);
+      if (names > limits.names) throw tooMuch(`over ${limits.names} characters of paths`);
       return path;
     },
     totals: () => ({ files, bytes }),

@@ -133,12 +133,18 @@ describe("rules", () => {
     expect(through(members)).toBe("taken");
   });
 
+  test("too many characters of paths are refused: they are kept until the end", () => {
+    const limits = { entries: 9, bytes: 9, names: 9 };
+    expect(through([member("abc/def", {})], limits)).toBe("taken");
+    expect(through([member("abc/def", {}), member("ghi", {})], limits)).toBe("body_too_large");
+  });
+
   test("too many members and too many bytes are told before they are read", () => {
     const many = [member("a", {}), member("b", {}), member("c", {})];
-    expect(through(many, { entries: 2, bytes: 10 })).toBe("body_too_large");
-    expect(through([member("a", { text: "12345678901" })], { entries: 2, bytes: 10 })).toBe(
-      "body_too_large",
-    );
+    expect(through(many, { entries: 2, bytes: 10, names: 9 })).toBe("body_too_large");
+    expect(
+      through([member("a", { text: "12345678901" })], { entries: 2, bytes: 10, names: 9 }),
+    ).toBe("body_too_large");
   });
 });
 

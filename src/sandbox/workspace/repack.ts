@@ -1,3 +1,4 @@
+import { createHash, randomBytes } from "node:crypto";
 import { DecoError } from "../../protocol/errors.ts";
 import { type TarEntry, TarReader, type TarSink } from "../../protocol/tar-read.ts";
 import { TAR_END_BYTES, tarHeader, tarPadding } from "../../protocol/tar-write.ts";
@@ -5,15 +6,20 @@ import { TAR_END_BYTES, tarHeader, tarPadding } from "../../protocol/tar-write.t
 /** The name that a member gets, or nothing to leave it out. */
 export type Rename = (entry: TarEntry) => string | undefined;
 
+/** Members that one tar may have; what is noted of them takes some 30 bytes each. */
+const MAX_MEMBERS = 1_000_000;
+
 /**
  * A tar with some members left out and others renamed, as it comes in. Targets of hard links are
  * renamed by `target`; one whose first name was left out is left out too.
+ *
+ * @throws body_too_large, in the middle of the stream, for more than a million members (`most`)
  */
 export function repack(
   source: ReadableStream<Uint8Array>,
-  o: { name: Rename; target: (path: string) => string },
+  o: { name: Rename; target: (path: string) => string; most?: number },
 ): ReadableStream<Uint8Array> {
-  const sent = new Set<string>();
+  const sent = notedNames(o.most ?? MAX_MEMBERS);
   let passing: TarEntry | undefined;
   return piped(source, (emit) => ({
     entry(entry) {
@@ -22,7 +28,7 @@ export function repack(
       if (path === undefined) return;
       const target = entry.kind === "hardlink" ? o.target(entry.target) : entry.target;
       if (entry.kind === "hardlink" && !sent.has(target)) return;
-      sent.add(path);
+      if (entry.kind !== "directory") sent.add(path);
       passing = entry;
       emit(tarHeader({ ...entry, path, target }));
     },
@@ -30,6 +36,27 @@ export function repack(
     fileEnd: () => passing !== undefined && emit(new Uint8Array(tarPadding(passing.size))),
     end: () => emit(new Uint8Array(TAR_END_BYTES)),
   }));
+}
+
+/**
+ * Names by 48 bits of a hash each, for a guest's may have 4,096 bytes. Keyed, so that nobody makes two
+ * that have the same.
+ */
+function notedNames(most: number) {
+  const key = randomBytes(16);
+  const noted = new Set<number>();
+  const numberOf = (name: string) =>
+    createHash("sha256").update(key).update(name).digest().readUIntBE(0, 6);
+  return {
+    has: (name: string) => noted.has(numberOf(name)),
+    add: (name: string) => {
+      noted.add(numberOf(name));
+      if (noted.size <= most) return;
+      throw new DecoError("body_too_large", `over ${most} files and links were chosen`, {
+        fix: "Name fewer of them: a folder below, or a narrower pattern.",
+      });
+    },
+  };
 }
 
 /**
@@ -89,16 +116,25 @@ function piped(
     fileEnd: () => void sink.fileEnd?.(),
   });
   const reader = source.getReader();
+  const step = async () => {
+    try {
+      const { done, value } = await reader.read();
+      if (done) tar.end();
+      else tar.push(value);
+      if (done) sink.end?.();
+      return done;
+    } catch (thrown) {
+      // Who reads a broken stream does not cancel it, and its source has files or a connection open.
+      await reader.cancel(thrown).catch(() => undefined);
+      throw thrown;
+    }
+  };
   return new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
         let ended = false;
         while (queue.length === 0 && !ended) {
-          const { done, value } = await reader.read();
-          if (done) tar.end();
-          else tar.push(value);
-          if (done) sink.end?.();
-          ended = done;
+          ended = await step();
         }
         for (const bytes of queue.splice(0)) controller.enqueue(bytes);
         if (ended) controller.close();
