@@ -120,6 +120,21 @@ describe("the engine is the one that the docker CLI would take", () => {
     }
   });
 
+  test("what is no address of an engine is told with one that is, not as another machine's", async () => {
+    for (const dockerHost of ["/var/run/docker.sock", "unix://", "fd://", "tcp://:2375"]) {
+      await expect(findEngine({ dockerHost }, machine)).rejects.toMatchObject({
+        code: "docker_unavailable",
+        message: `${dockerHost} (the setting docker-host) is no address of an engine`,
+        fix: expect.stringContaining("unix:///path/docker.sock"),
+      });
+    }
+  });
+
+  test("an engine on loopback is named without the password of its address", async () => {
+    const dockerHost = "tcp://me:secret@127.0.0.1:2375";
+    expect((await findEngine({ dockerHost }, machine)).address).toBe("tcp://me@127.0.0.1:2375");
+  });
+
   test("a context that is not there, names no engine, or is no JSON says so with its file", async () => {
     await useContext("lost");
     await rejects("there is no Docker context lost");

@@ -34,7 +34,11 @@ export function targetOf(
   const socket = /^(?:unix|npipe):\/\/(.+)$/.exec(host)?.[1];
   if (socket !== undefined) return socketTarget(socket);
   const url = URL.canParse(host) ? new URL(host) : undefined;
-  const local = url !== undefined && LOOPBACK.includes(url.hostname);
+  if (!url?.hostname) {
+    const detail = `${host} (${o.from}) is no address of an engine`;
+    throw new DecoError("docker_unavailable", detail, { fix: o.fix });
+  }
+  const local = LOOPBACK.includes(url.hostname);
   if (!local || !/^(tcp|https?):$/.test(url.protocol)) {
     const detail = `the engine at ${withoutPassword(url, host)} (${o.from}) is not on this machine`;
     throw new DecoError("docker_unavailable", detail, { fix: o.fix });
@@ -47,12 +51,12 @@ export function targetOf(
       protocol: secure ? "https" : "http",
       ...o.tls,
     },
-    address: host,
+    address: withoutPassword(url, host),
   };
 }
 
-function withoutPassword(url: URL | undefined, host: string): string {
-  if (url === undefined || url.password === "") return host;
+function withoutPassword(url: URL, host: string): string {
+  if (url.password === "") return host;
   const bare = new URL(url);
   bare.password = "";
   return bare.href;
