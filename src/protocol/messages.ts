@@ -18,7 +18,9 @@ const Prompt = z
   .string()
   .min(1)
   .max(1024 * 1024);
-export const EnvName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/);
+export const EnvName = z
+  .string()
+  .regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, "is no name of a variable: A-Z, a-z, 0-9 and _ alone");
 /** One label of a host name (RFC 1123). */
 const HostLabel = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/);
 

@@ -121,7 +121,7 @@ export function wantedSandbox(
 export function sameSpec(handle: string, existing: string | undefined, wanted: string): void {
   if (existing === wanted) return;
   throw new DecoError("run_conflict", `sandbox ${handle} exists with another spec`, {
-    fix: "Delete it (`deco sandbox rm`), use its own spec, or another handle.",
+    fix: `Ask for it as it was made (a template may have changed since), take another thread or branch, or remove it with its files: \`deco sandbox rm ${handle}\`.`,
   });
 }
 

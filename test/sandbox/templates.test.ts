@@ -175,6 +175,19 @@ test("a file whose name no run can ask for is listed with the reason, and not am
   }
 });
 
+test("a name that is wrong is told with why, on its line", async () => {
+  const file = join(places.templates, "names.json");
+  await writeFile(file, '{"version": 1,\n"env": {"A": "1",\n"GR\u00dcN": "2"}}');
+  expect(refusal(() => resolve({ template: "names" })).message).toContain(
+    "line 3: env.GR\u00dcN: is no name of a variable",
+  );
+  await writeFile(file, '{"version": 1,\n"files": {"a/../b": {"text": ""}}}');
+  expect(refusal(() => resolve({ template: "names" })).message).toContain(
+    "line 2: files.a/../b: must be a path below the workspace",
+  );
+  await rm(file);
+});
+
 test("a source that is none is told what one is made of", async () => {
   const file = join(places.templates, "source.json");
   for (const source of [{}, { build: "ghc" }, { image: `x@${DIGEST}`, build: "all" }, "debian"]) {

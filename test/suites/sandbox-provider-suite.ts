@@ -173,7 +173,10 @@ export function sandboxProviderSuite(options: SuiteOptions): void {
       const { provider, context } = await instance();
       const made = await provider.ensure("spec", {}, context, signal);
       const other = provider.ensure("spec", { resources: { memoryMib: 300 } }, context, signal);
-      await expect(other).rejects.toMatchObject({ code: "run_conflict" });
+      await expect(other).rejects.toMatchObject({
+        code: "run_conflict",
+        fix: expect.stringContaining("`deco sandbox rm spec`"),
+      });
       expect((await provider.inspect("spec", signal))?.id).toBe(made.id);
       await provider.remove("spec", signal);
     }, 60_000);

@@ -73,5 +73,7 @@ function told(issue: z.core.$ZodIssue, lineOf: (path: readonly PropertyKey[]) =>
   const keys = issue.code === "unrecognized_keys" ? issue.keys.slice(0, 1) : [];
   const path = [...issue.path, ...keys];
   const where = path.length === 0 ? "" : `${path.join(".")}: `;
-  return `line ${lineOf(path)}: ${where}${issue.message}`;
+  // Of a name that is wrong, why it is stands a level below.
+  const [why] = issue.code === "invalid_key" ? issue.issues : [issue];
+  return `line ${lineOf(path)}: ${where}${why?.message ?? issue.message}`;
 }
