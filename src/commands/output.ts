@@ -32,7 +32,11 @@ export interface OutputOptions {
   readonly json: boolean;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly stdout?: { write(text: string): unknown; readonly isTTY?: boolean };
-  readonly stderr?: { write(text: string): unknown; readonly isTTY?: boolean };
+  readonly stderr?: {
+    write(text: string): unknown;
+    readonly isTTY?: boolean;
+    readonly columns?: number;
+  };
 }
 
 export function createOutput(options: OutputOptions): Output {

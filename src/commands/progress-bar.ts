@@ -10,8 +10,14 @@ const WIDTH = 24;
 /** Steps in which something that is not a terminal hears of the share. */
 const QUARTER = 0.25;
 
+interface BarStream {
+  write(text: string): unknown;
+  /** Of a terminal; 80 when it does not say. */
+  readonly columns?: number;
+}
+
 /** @param animated false: plain lines, at every quarter and for what has no share */
-export function createBar(stream: { write(text: string): unknown }, animated: boolean): Bar {
+export function createBar(stream: BarStream, animated: boolean): Bar {
   let shown = "";
   let told = -1;
   const clear = () => {
@@ -36,15 +42,18 @@ export function createBar(stream: { write(text: string): unknown }, animated: bo
     clear,
     show: (line, fraction) => {
       last = fraction ?? last;
-      if (animated) draw(drawn(line.trim(), last));
+      if (animated) draw(drawn(line, last, stream.columns || 80));
       else tell(line, fraction);
     },
   };
 }
 
-function drawn(line: string, fraction: number): string {
-  const full = Math.round(Math.min(1, Math.max(0, fraction)) * WIDTH);
-  const percent = `${Math.round(fraction * 100)}`.padStart(3);
-  // Narrow enough for a terminal of 80 columns: a line that wraps can't be taken away again.
-  return `[${"#".repeat(full)}${" ".repeat(WIDTH - full)}] ${percent}% ${line.slice(0, 45)}`;
+function drawn(line: string, fraction: number, columns: number): string {
+  const share = Math.min(1, Math.max(0, fraction));
+  const full = Math.round(share * WIDTH);
+  const percent = `${Math.round(share * 100)}`.padStart(3);
+  const bar = `[${"#".repeat(full)}${" ".repeat(WIDTH - full)}] ${percent}%`;
+  // One line, shorter than the terminal: what wraps can't be taken away again.
+  const text = `${bar} ${line.trim().replaceAll(/\s+/g, " ").slice(0, 45)}`;
+  return text.slice(0, Math.max(1, columns - 1));
 }

@@ -1,9 +1,13 @@
 import { expect, test } from "bun:test";
 import { createOutput } from "../../src/commands/output.ts";
 
-function output(env: Record<string, string>, isTTY: boolean, json = false) {
+function output(env: Record<string, string>, isTTY: boolean, json = false, columns?: number) {
   let text = "";
-  const stream = { write: (chunk: string) => (text += chunk), isTTY };
+  const stream = {
+    write: (chunk: string) => (text += chunk),
+    isTTY,
+    ...(columns === undefined ? {} : { columns }),
+  };
   return {
     out: createOutput({ json, env, stdout: { write: () => {} }, stderr: stream }),
     text: () => text,
@@ -27,5 +31,20 @@ test("without a terminal, with NO_COLOR, TERM=dumb or --json there are plain lin
     for (let i = 0; i <= 100; i++) out.progress("building", i / 100);
     const told = ["0%", "25%", "50%", "75%", "100%"];
     expect(text()).toBe(told.map((share) => `  building ${share}\n`).join(""));
+  }
+});
+
+test("a bar is one line that fits the terminal, whatever it is told", () => {
+  for (const [columns, longest] of [
+    [40, 39],
+    [200, 77],
+    [undefined, 77],
+  ] as const) {
+    const { out, text } = output({ TERM: "xterm" }, true, false, columns);
+    out.progress(`Step 1/9 : RUN a\n ---> ${"x".repeat(100)}`, 0.5);
+    expect(text()).not.toContain("\n");
+    expect(text()).toHaveLength(longest);
+    out.progress("far too much", 7);
+    expect(text()).toContain("] 100%");
   }
 });
