@@ -90,7 +90,16 @@ function escapes(target: Target): void {
       runRoot = await mkdtemp(join(tmpdir(), "deco-e-"));
       provider = target.make({ instanceId, runRoot });
       const spec = { egress: "none", resources: { memoryMib: 256, pids: 64 } } as const;
-      info = await provider.ensure("jail", spec, { instanceId, onStage() {} }, signal);
+      const ensure = async () =>
+        await provider.ensure("jail", spec, { instanceId, onStage() {} }, signal);
+      info = await ensure();
+      if ((madeAhead.warmSandboxes ?? 0) === 0 || provider.madeAhead === undefined) return;
+      // The one to be looked into is leased.
+      await provider.remove("jail", signal);
+      const ahead = provider.madeAhead;
+      while (ahead().ready === 0) await Bun.sleep(50);
+      info = await ensure();
+      expect(ahead().leased).toBe(1);
     }, 60_000);
 
     afterAll(async () => {
@@ -99,6 +108,7 @@ function escapes(target: Target): void {
       );
       const space = await pidNamespace(Number(info.id.split(".")[0]));
       await provider.remove("jail", signal);
+      await provider.close?.(signal);
       expect(await readFile(join(victim.home, "machine.json"), "utf8")).toBe(SECRET);
       expect(await readdir(runRoot)).toEqual([]);
       expect(await findCgroups(instanceId)).toEqual([]);

@@ -8,7 +8,6 @@ import { dockerProvider } from "../../src/sandbox/drivers/docker/docker-provider
 import type { EnsureContext, SandboxProvider } from "../../src/sandbox/provider.ts";
 import { CACHE_DIR, quietLog, skipped } from "../suites/sandbox-provider-suite.ts";
 import { type DockerObjects, dockerObjects } from "./docker-objects.ts";
-import { madeAhead } from "./made-ahead.ts";
 
 /** Docker providers of one test file, each as one daemon of the same home after the other. */
 export interface DockerLab {
@@ -33,7 +32,7 @@ export async function dockerLab(name: string): Promise<DockerLab> {
   const runRoot = await mkdtemp(join(tmpdir(), "deco-l-"));
   const opened: SandboxProvider[] = [];
   const make = (more: Partial<DockerProviderOptions> = {}) => {
-    const fixed = { instanceId, runRoot, cacheDir: CACHE_DIR, log: quietLog, ...madeAhead };
+    const fixed = { instanceId, runRoot, cacheDir: CACHE_DIR, log: quietLog };
     const provider = dockerProvider({ ...fixed, ...more });
     opened.push(provider);
     return provider;
