@@ -93,13 +93,13 @@ function escapes(target: Target): void {
       const ensure = async () =>
         await provider.ensure("jail", spec, { instanceId, onStage() {} }, signal);
       info = await ensure();
-      if ((madeAhead.warmSandboxes ?? 0) === 0 || provider.madeAhead === undefined) return;
+      const asked = (madeAhead.warmSandboxes ?? 0) > 0 && provider.name === "docker";
+      if (!asked) return;
       // The one to be looked into is leased.
       await provider.remove("jail", signal);
-      const ahead = provider.madeAhead;
-      while (ahead().ready === 0) await Bun.sleep(50);
+      while (provider.madeAhead?.().ready === 0) await Bun.sleep(50);
       info = await ensure();
-      expect(ahead().leased).toBe(1);
+      expect(provider.madeAhead?.().leased).toBe(1);
     }, 60_000);
 
     afterAll(async () => {
