@@ -1,4 +1,4 @@
-import type { SandboxProvider } from "../sandbox/provider.ts";
+import type { SandboxInfo, SandboxProvider } from "../sandbox/provider.ts";
 import type { Log } from "./log.ts";
 
 export interface CloseSandboxesOptions {
@@ -27,7 +27,7 @@ export function isThreadless(handle: string): boolean {
 
 /**
  * Removes what a clean stop need not leave behind. A thread's sandbox stays, as its workspace is the
- * thread's, but nothing runs on in it; where a run works everything stays as it is, for the next
+ * thread's, but is stopped: who ends the program expects nothing of it to run on, harnessd included; where a run works everything stays as it is, for the next
  * daemon. What can't be done in time is told in the answer.
  */
 export async function closeSandboxes(options: CloseSandboxesOptions): Promise<KeptSandbox[]> {
@@ -35,9 +35,7 @@ export async function closeSandboxes(options: CloseSandboxesOptions): Promise<Ke
   const signal = AbortSignal.timeout(deadlineMs);
   const all = async (provider: SandboxProvider) => {
     const found = await provider.list(signal);
-    const kept = await Promise.all(
-      found.map(({ handle }) => one(options, provider, handle, signal)),
-    );
+    const kept = await Promise.all(found.map((info) => one(options, provider, info, signal)));
     return kept.flat();
   };
   const kept = await Promise.all(
@@ -71,7 +69,7 @@ export async function closeProviders(
 async function one(
   { busy, remove, log }: CloseSandboxesOptions,
   provider: SandboxProvider,
-  handle: string,
+  { handle, status }: SandboxInfo,
   signal: AbortSignal,
 ): Promise<KeptSandbox[]> {
   if (busy(handle)) return [{ handle, goesOn: "run" }];
@@ -79,6 +77,11 @@ async function one(
     if (isThreadless(handle)) {
       await remove(provider, handle, signal);
       return [];
+    }
+    if (status === "stopped") return [{ handle }];
+    if (provider.stop !== undefined) {
+      await provider.stop(handle, signal);
+      return [{ handle }];
     }
     const left = await provider.killProcesses(handle, signal);
     return [left === 0 ? { handle } : { handle, goesOn: "unknown" }];

@@ -35,6 +35,11 @@ export interface SandboxProvider {
   inspect(handle: string, signal: AbortSignal): Promise<SandboxInfo | undefined>;
   /** Removes the sandbox with its disks and its run directory. Already gone is success. */
   remove(handle: string, signal: AbortSignal): Promise<void>;
+  /**
+   * Ends all that runs inside, harnessd included; its files stay, and the next ensure starts it again.
+   * For sandboxes without a run. One that does not run is success.
+   */
+  stop?(handle: string, signal: AbortSignal): Promise<void>;
   /** The daemon's own look at the engine: processes inside besides init and harnessd. */
   processesLeft(handle: string, signal: AbortSignal): Promise<number>;
   /** Ends everything inside but init and harnessd; returns what is left after that. */

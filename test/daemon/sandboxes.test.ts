@@ -113,6 +113,24 @@ test("a clean stop removes idle sandboxes without a thread, and empties the othe
   ]);
 });
 
+test("a provider that can stops what a clean stop leaves, and the run's sandbox goes on", async () => {
+  const provider = playedProvider("process");
+  const stopped: string[] = [];
+  provider.stop = async (handle) => {
+    if (handle === "broken") throw new DecoError("sandbox_failed", "no");
+    stopped.push(handle);
+  };
+  const [busy, thread] = [`r-${"1".repeat(16)}`, `t-${"2".repeat(16)}`];
+  for (const handle of [busy, thread, "broken"]) await provider.ensure(handle, {}, context, never);
+  const kept = await close(provider, busy);
+  expect(stopped).toEqual([thread]);
+  expect(kept).toEqual([
+    { handle: busy, goesOn: "run" },
+    { handle: thread },
+    { handle: "broken", goesOn: "unknown" },
+  ]);
+});
+
 test("what a thread's command left running ends with a clean stop, its files stay", async () => {
   await using provider = new ChildProvider();
   const thread = `t-${"2".repeat(16)}`;

@@ -53,7 +53,8 @@ test("of 20,000 names of 4,000 bytes almost nothing is kept", async () => {
   );
   const before = heapAfterGc();
   const reader = repack(source, keep).getReader();
-  while (made < MEMBERS) await reader.read();
+  // Read only as it is asked for: all but the end have gone through.
+  for (let read = 0; read < MEMBERS; read += 1) await reader.read();
   const keptMib = (heapAfterGc() - before) / 1024 / 1024;
   await reader.cancel();
   // Their names are 76 MiB.

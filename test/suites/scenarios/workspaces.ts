@@ -201,4 +201,23 @@ export function workspaceScenarios({
     }
     expect(await provider.list(signal)).toEqual([]);
   });
+
+  test("a sandbox that is stopped runs nothing, keeps its files, and is started again by the next ensure", async () => {
+    const { provider, context } = await instance();
+    const first = await provider.ensure("stopped", {}, context, signal);
+    await runInside(provider, "stopped", "echo kept >file; setsid sleep 600 &", signal);
+    await provider.stop?.("stopped", signal);
+    const { status } = (await provider.inspect("stopped", signal)) ?? {};
+    expect({ status, left: await provider.processesLeft("stopped", signal) }).toEqual({
+      status: "stopped",
+      left: 0,
+    });
+    await provider.stop?.("stopped", signal);
+    await provider.stop?.("none", signal);
+    const again = await provider.ensure("stopped", {}, context, signal);
+    expect(again.startedAt).not.toBe(first.startedAt);
+    const { output } = await runInside(provider, "stopped", "cat file", signal);
+    expect(output).toBe("kept\n");
+    await provider.remove("stopped", signal);
+  }, 60_000);
 }

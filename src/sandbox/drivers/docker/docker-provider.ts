@@ -24,6 +24,7 @@ import { PausePool } from "./pause-pool.ts";
 import { killStrangers, strangers } from "./processes.ts";
 import { ensureContainer } from "./provision.ts";
 import { removeSandbox } from "./remove-sandbox.ts";
+import { stopSandbox } from "./stop-sandbox.ts";
 import { threadNetworks } from "./thread-network.ts";
 import { whyNone } from "./warm-lease.ts";
 import { WarmPool } from "./warm-pool.ts";
@@ -65,6 +66,7 @@ export function dockerProvider(options: DockerProviderOptions): SandboxProvider 
     list: (signal, o) => listContainers(setup, signal, o?.deadlineMs),
     inspect: (handle, signal) => inspectContainer(setup, handle, signal),
     remove: (handle, signal) => removeSandbox(setup, { handle }, signal),
+    stop: (handle, signal) => stopSandbox(setup, handle, signal),
     processesLeft: async (handle, signal) => {
       const found = await killTarget(setup, handle, signal);
       return found === undefined ? 0 : (await strangers(found)).length;

@@ -46,16 +46,10 @@ export function processProvider(options: ProcessProviderOptions): SandboxProvide
       return looks.filter((info) => info !== undefined);
     },
     inspect: (handle) => inspectProcess(setup, handle),
-    remove: async (handle, signal) => {
-      const dir = dirOf(handle);
-      const look = await lookAtProcess(dir);
-      if (look === undefined) {
-        await endForgotten(options.instanceId, dir, signal);
-        return;
-      }
-      await endSandbox(look.facts, dir, signal);
-      await removeRunDir(dir);
-      setup.exits.delete(handle);
+    remove: (handle, signal) => removeProcess(setup, handle, signal),
+    stop: async (handle, signal) => {
+      const look = await lookAtProcess(dirOf(handle));
+      if (look?.running) await endSandbox(look.facts, dirOf(handle), signal);
     },
     processesLeft: async (handle) => {
       const look = await lookAtProcess(dirOf(handle));
@@ -73,6 +67,15 @@ export function processProvider(options: ProcessProviderOptions): SandboxProvide
     }),
     logs: async (handle, lines) => await lastLines(join(dirOf(handle).base, "harnessd.log"), lines),
   };
+}
+
+async function removeProcess(setup: ProcessSetup, handle: string, signal: AbortSignal) {
+  const dir = runDirOf(setup.runRoot, "process", handle);
+  const look = await lookAtProcess(dir);
+  if (look === undefined) return await endForgotten(setup.instanceId, dir, signal);
+  await endSandbox(look.facts, dir, signal);
+  await removeRunDir(dir);
+  setup.exits.delete(handle);
 }
 
 async function inspectProcess(
