@@ -133,7 +133,9 @@ function asSeen(options: SandboxesOptions, { sees, taken }: Sight): Sandboxes {
     async remove(handle, { force }, signal) {
       if (taken(handle) && (await find(handle, signal)) === undefined) return;
       if (busy(handle) && !force) {
-        throw new DecoError("sandbox_busy", `a run is active in ${handle}`);
+        throw new DecoError("sandbox_busy", `${handle} has one that has not ended`, {
+          fix: "Cancel its run (`deco runs cancel ID`), or add --force (`?force=true`), which does.",
+        });
       }
       if (busy(handle)) await endRuns(options, handle, signal);
       const found = await find(handle, signal);

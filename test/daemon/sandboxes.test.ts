@@ -36,7 +36,11 @@ test("a sandbox with a run in it is removed only by force", async () => {
   const { all, docker } = sandboxes({ busy: true });
   await all.ensure("box", {}, { local: true, signal: never });
   const refused = all.remove("box", { force: false }, never);
-  await expect(refused).rejects.toMatchObject({ code: "sandbox_busy", info: { status: 409 } });
+  await expect(refused).rejects.toMatchObject({
+    code: "sandbox_busy",
+    info: { status: 409 },
+    fix: expect.stringMatching(/`deco runs cancel ID`.*--force/),
+  });
   expect(docker.boxes.size).toBe(1);
   await all.remove("box", { force: true }, never);
   expect(docker.boxes.size).toBe(0);
