@@ -51,8 +51,11 @@ export function build(names: readonly string[], flags: BuildFlags): Command {
     if (flags.context !== undefined)
       return await writeContext(context, images, options, flags.context);
     const built: BuiltImage[] = [];
-    for (const image of images)
+    for (const image of images) {
+      // Half a minute where nothing of it is in the cache.
+      onProgress(`preparing ${image}`);
       built.push(await ensureRecipe(await recipe(image, options), options));
+    }
     const [only] = built;
     out.result(built.length === 1 && only ? only : { images: built }, () =>
       built.map((one) => `${one.built ? "built" : "up to date"}: ${one.tag}`).join("\n"),

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { runDeco } from "../support/run-deco.ts";
+import { runDeco, startDeco } from "../support/run-deco.ts";
 
 const home = await mkdtemp(join(tmpdir(), "deco-im-"));
 const path = join(home, "docker.sock");
@@ -86,3 +86,9 @@ test.each([[[]], [["--old", "--unused"]], [["codex", "--old"]]])(
     expect(deleted).toEqual([]);
   },
 );
+
+test("a build says what it does before it has an image to name", async () => {
+  const env = { DOCKER_HOST: `unix://${path}` };
+  await using deco = await startDeco(["image", "build"], { home, env });
+  await deco.until(/ {2}preparing harnessd\n/);
+});
