@@ -22,6 +22,9 @@ export async function podmanService(): Promise<PodmanService | undefined> {
   });
   const ended = once(child, "exit").catch(() => undefined);
   const end = async () => {
+    // What a test that failed left runs on without the service.
+    const removal = spawn("podman", [...args, "rm", "--force", "--all"], { stdio: "ignore" });
+    await once(removal, "exit").catch(() => undefined);
     if (child.pid !== undefined && child.exitCode === null) child.kill("SIGTERM");
     await ended;
     // It leaves its overlay mounted.
