@@ -18,6 +18,7 @@ function lab(o: { size?: number; memoryMib?: number; each?: number } = {}) {
     each: o.each ?? 10,
     busy: Promise.resolve(),
     givenUp: false,
+    gone: false,
   };
   const clock = { now: 1_000_000, idle: true };
   const pool = new WarmPool({
@@ -38,7 +39,10 @@ function lab(o: { size?: number; memoryMib?: number; each?: number } = {}) {
       },
       memoryMib: () => Promise.resolve(engine.each),
       discard: async ({ handle }) => void engine.all.delete(handle),
-      list: async () => [...engine.all.keys()].map((handle) => ({ handle, id: handle })),
+      list: async () => {
+        if (engine.gone) throw new Error("no engine");
+        return [...engine.all.keys()].map((handle) => ({ handle, id: handle }));
+      },
     },
   });
   const settle = async () => {
@@ -215,6 +219,13 @@ describe("the warm pool", () => {
     expect(keys()).toEqual([]);
     await settle();
     expect(engine.made).toBe(1);
+  });
+
+  test("an engine that is gone does not fail the end", async () => {
+    const { pool, engine } = lab();
+    engine.gone = true;
+    await pool.close(signal);
+    expect(pool.counts().ready).toBe(0);
   });
 
   test("size 0 makes none, and still reaps those of daemons that died", async () => {

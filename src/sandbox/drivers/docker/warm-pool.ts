@@ -142,7 +142,10 @@ export class WarmPool {
       this.#closing.abort(new DecoError("draining", "the daemon leaves"));
     }
     await Promise.all(this.#spares.splice(0).map((one) => this.#o.maker.discard(one, signal)));
-    await this.#reap(signal);
+    await untilAbort(
+      this.#queue(() => this.#reap(signal)),
+      signal,
+    );
   }
 
   #take(key: string): Spare | undefined {
