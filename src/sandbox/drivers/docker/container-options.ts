@@ -1,6 +1,6 @@
 import type Dockerode from "dockerode";
 import { memoryMibOf, type WantedSandbox } from "../../sandbox-spec.ts";
-import { LABELS, type Names, ownerLabel, WARM_ROLE } from "./names.ts";
+import { LABELS, type Names, NO_LABELS, ownerLabel, WARM_ROLE } from "./names.ts";
 import { joining } from "./pause.ts";
 import { type Place, threadNames } from "./place.ts";
 import { HARNESS_PORT, type TierFacts, tierEnvironment, tierHostConfig } from "./tiers.ts";
@@ -62,6 +62,7 @@ function environment(facts: ContainerFacts): string[] {
 
 function labels(facts: ContainerFacts): Record<string, string> {
   return {
+    ...NO_LABELS,
     [LABELS.instance]: facts.instanceId,
     [LABELS.handle]: facts.handle,
     ...(facts.spare ? { [LABELS.role]: WARM_ROLE } : {}),

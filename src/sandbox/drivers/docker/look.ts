@@ -7,7 +7,7 @@ import type { SandboxInfo } from "../../provider.ts";
 import { runDirOf, type SandboxRecord } from "../../run-dir.ts";
 import { tierOf } from "../../sandbox-spec.ts";
 import { type Engine, orMissing } from "./engine.ts";
-import { handleOf, LABELS, WARM_ROLE } from "./names.ts";
+import { givenLabels, handleOf, LABELS, WARM_ROLE } from "./names.ts";
 import { HARNESS_PORT, isPrivileged } from "./tiers.ts";
 
 /** One look at a container of ours. */
@@ -78,9 +78,10 @@ function readLook(found: Dockerode.ContainerInspectInfo): ContainerLook {
   const listens = found.Config.Env.includes(`HARNESS_ADDR=0.0.0.0:${HARNESS_PORT}`);
   // A crash loop says Running=true with the status "restarting" (LESSONS 26).
   const running = state.Running && ["running", "paused"].includes(state.Status);
+  const labels = givenLabels(found.Config.Labels);
   return {
     id: found.Id,
-    handle: handleOf(found.Name, found.Config.Labels),
+    handle: handleOf(found.Name, labels),
     status: running ? "running" : "stopped",
     engineStatus: state.Status,
     exitCode: state.ExitCode,
@@ -95,7 +96,7 @@ function readLook(found: Dockerode.ContainerInspectInfo): ContainerLook {
     hostPids: found.HostConfig.PidMode === "host",
     imageId: found.Image,
     volume: workspaceVolume(found),
-    labels: found.Config.Labels,
+    labels,
   };
 }
 

@@ -1,3 +1,5 @@
+type Labels = Readonly<Record<string, string>>;
+
 /** Labels of everything that we make in an engine. Never decide on a name alone (LESSONS 30). */
 export const LABELS = {
   instance: "dev.deco-link.instance",
@@ -19,10 +21,22 @@ export const LABELS = {
   role: "dev.deco-link.role",
 } as const;
 
+/**
+ * Those that a sandbox may lack. A container has its image's labels as well, and what `docker commit`
+ * makes of a sandbox has all of ours: an empty one takes its image's place.
+ */
+export const NO_LABELS: Labels = Object.fromEntries(
+  [LABELS.digest, LABELS.thread, LABELS.owner, LABELS.network, LABELS.labels, LABELS.role].map(
+    (name) => [name, ""],
+  ),
+);
+
+/** A container's labels as it was given them; see {@link NO_LABELS}. */
+export const givenLabels = (labels: Labels): Labels =>
+  Object.fromEntries(Object.entries(labels).filter(([, value]) => value !== ""));
+
 /** Value of the role label: a sandbox that was made ahead. A lease renames it; labels stay. */
 export const WARM_ROLE = "warm";
-
-type Labels = Readonly<Record<string, string>>;
 
 /** Whose sandbox it is: one that was made ahead has that in its name alone. */
 export function handleOf(name: string, labels: Labels): string {

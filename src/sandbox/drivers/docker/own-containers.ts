@@ -1,5 +1,5 @@
 import type { Engine } from "./engine.ts";
-import { LABELS } from "./names.ts";
+import { givenLabels, LABELS, networkOf } from "./names.ts";
 
 interface Own {
   readonly engine: Engine;
@@ -12,15 +12,20 @@ export function ownFilter({ instanceId }: Pick<Own, "instanceId">, ...more: read
 }
 
 /**
- * Containers of this daemon's instance, running or not, of every role: sandboxes, spares, pauses.
+ * Containers of this daemon's instance, running or not, of every role: sandboxes, spares, pauses. By
+ * label and name: an image that was made of a sandbox gives its labels to whatever the user makes of it.
  *
  * @throws docker_unavailable, sandbox_failed
  */
 export async function listOwnContainers(own: Own, signal: AbortSignal, ...more: readonly string[]) {
   const filters = ownFilter(own, ...more);
-  return await own.engine.call(
+  const found = await own.engine.call(
     "list containers",
     (docker, abortSignal) => docker.listContainers({ all: true, filters, abortSignal }),
     { signal },
   );
+  const prefix = `/${networkOf(own.instanceId)}-`;
+  return found
+    .filter(({ Names }) => Names?.some((name) => name.startsWith(prefix)))
+    .map((one) => ({ ...one, Labels: givenLabels(one.Labels) }));
 }
