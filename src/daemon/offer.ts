@@ -109,7 +109,7 @@ function providerProbe(
     async probe(signal) {
       const found = await provider.probe(signal);
       probes.set(name, found);
-      const { details: { mark: _mark, ...details } = {}, ...rest } = found;
+      const { details: { mark: _mark, sameKernel: _kernel, ...details } = {}, ...rest } = found;
       return { name, ...rest, ...details };
     },
   };

@@ -26,6 +26,7 @@ const FACTS: EngineFacts = {
   rootless: false,
   rootDir: "/var/lib/docker",
   id: "",
+  kernel: "",
   seccomp: "profile",
   memoryMib: 16_000,
   missingLimits: [],

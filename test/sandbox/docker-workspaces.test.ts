@@ -89,12 +89,17 @@ describe.skipIf(!lab.available)("a folder of the laptop", () => {
     }
   }, 60_000);
 
-  test.each(["a link elsewhere", "another folder"])(
-    "that is swapped for %s while it is mounted is given back, and no run begins",
-    async (what) => {
-      const dir = await folder(`swap${what.length}`);
-      const other = await folder(`other${what.length}`);
-      const provider = make();
+  test.each([
+    ["a link elsewhere", "/proc"],
+    ["another folder", "/proc"],
+    ["another folder", "/nowhere"],
+  ])(
+    "that is swapped for %s while it is mounted is given back, and no run begins (by %s)",
+    async (what, procRoot) => {
+      const dir = await folder(`swap${what.length}${procRoot.length}`);
+      const other = await folder(`other${what.length}${procRoot.length}`);
+      const provider = make({ procRoot });
+      await provider.probe(signal);
       const swap = async () => {
         await rename(dir, `${dir}.away`);
         if (what === "another folder") await rename(other, dir);
@@ -121,6 +126,31 @@ describe.skipIf(!lab.available)("a folder of the laptop", () => {
     },
     60_000,
   );
+});
+
+describe.skipIf(!lab.available)("a folder whose process can't be looked at", () => {
+  const { context, make } = lab;
+
+  test("is compared by a look from inside; an image that can't look gets none", async () => {
+    const dir = await folder("from-inside");
+    const provider = make({ procRoot: "/nowhere" });
+    await provider.probe(signal);
+    const { image = "" } = await provider.ensure("look", spec("read_only", dir), context, signal);
+    await provider.remove("look", signal);
+    const blind = `deco-test/blind:${process.pid}`;
+    const input = `FROM ${image}\nENV PATH=/nowhere\n`;
+    execFileSync("docker", ["build", "-q", "-t", blind, "-"], { input });
+    try {
+      const asked = { ...spec("read_only", dir), image: blind };
+      await expect(provider.ensure("look", asked, context, signal)).rejects.toMatchObject({
+        code: "policy_denied",
+        message: expect.stringContaining("nobody can tell"),
+      });
+      expect(await provider.inspect("look", signal)).toBeUndefined();
+    } finally {
+      system("docker", "rmi", "-f", blind);
+    }
+  }, 60_000);
 });
 
 describe.skipIf(!lab.available)("a repository", () => {

@@ -20,6 +20,8 @@ export interface DockerProviderOptions extends EngineWhere {
   readonly warmSandboxes?: number;
   /** MiB that all of them together may use; 128. */
   readonly warmMemoryMib?: number;
+  /** Where this machine's processes are seen; /proc. */
+  readonly procRoot?: string;
   /** MiB that must be free on the engine's disk; 100. */
   readonly engineDiskMib?: number;
   /** Until a started container must answer; 30,000. */

@@ -12,6 +12,8 @@ export interface EngineFacts {
   /** Its containers are in another user namespace than this machine's users. */
   readonly rootless: boolean;
   readonly rootDir: string;
+  /** The release of its kernel, which is this machine's own unless it is in a VM. */
+  readonly kernel: string;
   /** As it names itself; empty when it does not. */
   readonly id: string;
   /** What filters the system calls of a container that names no profile of its own. */
@@ -31,6 +33,7 @@ const Version = z.object({
 });
 
 const Info = z.object({
+  KernelVersion: z.string().default(""),
   ID: z.string().default(""),
   OperatingSystem: z.string().default(""),
   OSType: z.string().default(""),
@@ -59,6 +62,7 @@ export function engineFacts(versionAnswer: unknown, infoAnswer: unknown): Engine
     os: info.OperatingSystem,
     osType: info.OSType,
     rootDir: info.DockerRootDir,
+    kernel: info.KernelVersion,
     id: info.ID,
     rootless,
     seccomp: seccompOf(info.SecurityOptions),

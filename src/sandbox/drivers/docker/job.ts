@@ -40,6 +40,8 @@ export interface Seen {
   memoryMib?: number;
   /** Which engine it is; see `markOf`. */
   mark?: string;
+  /** Whether it runs on this machine's own kernel. */
+  sameKernel?: boolean;
   /** Directories of other engines' sandboxes, when that was told last. */
   ofOthers?: number;
   /** Tags of our images, by name and platform: to compute one reads files and runs programs. */
@@ -119,5 +121,7 @@ export async function probeAndNote(
   if (memoryMib > 0) seen.memoryMib = memoryMib;
   const mark = probe.details?.["mark"];
   if (typeof mark === "string") seen.mark = mark;
+  const sameKernel = probe.details?.["sameKernel"];
+  if (typeof sameKernel === "boolean") seen.sameKernel = sameKernel;
   return probe;
 }

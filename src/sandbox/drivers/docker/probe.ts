@@ -1,4 +1,4 @@
-import { arch } from "node:os";
+import { arch, release } from "node:os";
 import { DecoError } from "../../../protocol/errors.ts";
 import type { ProviderProbe } from "../../provider.ts";
 import type { Engine } from "./engine.ts";
@@ -31,8 +31,8 @@ export async function probeDocker(engine: Engine, signal: AbortSignal): Promise<
     if (trouble !== undefined) return { ...base, available: false, ...trouble };
     const { kind, os, rootDir, seccomp, memoryMib } = facts;
     const modelTransport = transportOf(facts);
-    const mark = markOf(facts);
-    const told = { engine: kind, modelTransport, os, rootDir, mark, seccomp, memoryMib };
+    const own = { mark: markOf(facts), sameKernel: facts.kernel === release() };
+    const told = { engine: kind, modelTransport, os, rootDir, ...own, seccomp, memoryMib };
     return { ...base, available: true, details: { ...whereOf(engine), ...told } };
   } catch (thrown) {
     const error = DecoError.from(thrown, "docker_unavailable");

@@ -1,4 +1,3 @@
-import { type BigIntStats, realpathSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import type Dockerode from "dockerode";
@@ -19,6 +18,7 @@ import {
 import { refusedStatus } from "./engine.ts";
 import { type DockerSetup, type Job, look } from "./job.ts";
 import { type ContainerLook, lookAt } from "./look.ts";
+import { mountedAgain } from "./mounted-again.ts";
 import { LABELS, type Names, namesOf, ownerLabel } from "./names.ts";
 
 const WORKSPACE = "/workspace";
@@ -98,31 +98,6 @@ async function harnessOf({ dir }: Job, found: ContainerLook | undefined): Promis
     return { url: `http://127.0.0.1:${found.port}`, token };
   }
   return { socketPath: join(dir.run, "harnessd.sock"), socketUid: uid, token };
-}
-
-/**
- * A folder may have been swapped for a link between the check of its path and the mount. Where the
- * engine runs on this kernel, what is mounted is compared itself.
- */
-async function mountedAgain(job: Job): Promise<ContainerLook | undefined> {
-  const { mode, path = "" } = job.wanted.workspace;
-  if (mode !== "read_only" && mode !== "read_write") return undefined;
-  const found = await look(job, job.signal);
-  const outside = tryStat(path);
-  const inside = tryStat(`/proc/${found?.initPid ?? 0}/root${WORKSPACE}`);
-  const same = inside === undefined || (inside.dev === outside?.dev && inside.ino === outside.ino);
-  if (outside !== undefined && realpathSync.native(path) === path && same) return found;
-  throw new DecoError("policy_denied", `${path} was swapped while it was mounted`, {
-    fix: "See what replaces that folder by a link; then start the run again.",
-  });
-}
-
-function tryStat(path: string): BigIntStats | undefined {
-  try {
-    return statSync(path, { bigint: true });
-  } catch {
-    return undefined;
-  }
 }
 
 /** Files of the containers of one provider. */
