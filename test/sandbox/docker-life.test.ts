@@ -154,6 +154,14 @@ describe.skipIf(!lab.available)("what daemons left behind", () => {
     }
   });
 
+  test("a daemon whose engine is gone leaves all the same", async () => {
+    await using door = await engineDoor();
+    const provider = lab.make({ dockerHost: door.dockerHost, callTimeoutMs: 300 });
+    await door.set("shut");
+    await provider.close?.(signal);
+    expect(await provider.close?.(signal)).toBeUndefined();
+  });
+
   test("an engine that hangs or is gone destroys nothing", async () => {
     await using door = await engineDoor();
     const name = `${lab.instanceId}-hang`;
