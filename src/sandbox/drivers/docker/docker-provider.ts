@@ -47,11 +47,8 @@ export function dockerProvider(options: DockerProviderOptions): SandboxProvider 
       warm.refill();
     },
     close: async (signal) => {
-      // Where the engine is gone the rest is tried all the same; what stays, the next daemon ends.
-      const left = (err: unknown) =>
-        options.log.warn({ err }, "what was made ahead is left to the next daemon");
-      await warm.close(signal).catch(left);
-      await pauses.close(signal).catch(left);
+      await warm.close(signal);
+      await pauses.close(signal);
       await threads.removeUnused(signal);
       await network.removeIfUnused(signal);
     },
