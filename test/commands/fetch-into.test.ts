@@ -1,4 +1,4 @@
-import { afterAll, expect, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -86,4 +86,58 @@ test("links and devices are none of it, and many of them are told once", async (
   const { files, notes } = await fetched([...links, file("l0/passwd")], ["**"]);
   expect(files).toEqual(["l0", "l0/passwd"]);
   expect(notes).toHaveLength(21);
+});
+
+describe("limits of a fetch", () => {
+  const limits = { skipped: 3, skippedBytes: 100, totalMs: 60_000, stallMs: 60_000 };
+  const into = (name: string) => {
+    mkdirSync(join(place, name));
+    return join(place, name);
+  };
+  const fetching = (name: string, body: AsyncIterable<Uint8Array>, more: Partial<typeof limits>) =>
+    fetchInto(into(name), body, {
+      globs: ["wanted"],
+      note: () => undefined,
+      limits: { ...limits, ...more },
+    });
+
+  test("more members, or more bytes, than are left out at most end it, folders counted", async () => {
+    const others = ["a", "b", "c"].map((path) => file(path));
+    const folder = member("f", { kind: "directory" });
+    const within = streamOf(tarOf([...others, file("wanted")]));
+    expect(await fetching("within", within, {})).toMatchObject({ files: 1 });
+    const many = fetching("many", streamOf(tarOf([...others, folder, file("wanted")])), {});
+    await expect(many).rejects.toMatchObject({ code: "body_too_large" });
+    const long = member("long", { text: "x".repeat(101) });
+    const big = fetching("big", streamOf(tarOf([long, file("wanted")])), {});
+    await expect(big).rejects.toMatchObject({ code: "body_too_large" });
+  });
+
+  test("a sender that stalls, or never comes to an end, is left with what was written", async () => {
+    const start = tarOf([file("wanted"), file("a")]).subarray(0, 1024);
+    let left = 0;
+    const drip = async function* (everyMs: number) {
+      try {
+        yield start;
+        for (;;) {
+          await Bun.sleep(everyMs);
+          yield new Uint8Array(0);
+        }
+      } finally {
+        left += 1;
+      }
+    };
+    const silent = fetching("silent", drip(1_000), { stallMs: 50 });
+    await expect(silent).rejects.toMatchObject({
+      code: "timeout",
+      message: expect.stringContaining("nothing for 50 ms"),
+    });
+    const endless = fetching("endless", drip(5), { totalMs: 100 });
+    await expect(endless).rejects.toMatchObject({
+      code: "timeout",
+      message: expect.stringContaining("not done in 100 ms"),
+    });
+    expect(readdirSync(join(place, "endless"))).toEqual(["wanted"]);
+    while (left < 2) await Bun.sleep(10);
+  });
 });
