@@ -21,6 +21,7 @@ export interface RunFlags {
   readonly link?: string;
   readonly thread?: string;
   readonly branch?: string;
+  readonly networkName?: string;
   readonly egress?: string;
   readonly model?: string;
   readonly timeout?: number;
@@ -35,6 +36,7 @@ export interface RunFlags {
 export function run(words: readonly string[], flags: RunFlags): Command {
   return async (context) => {
     const prompt = await promptOf(words);
+    checkNetwork(flags);
     const more = { ...uploadOf(flags), variables: variablesOf(flags.env, context.env) };
     if (flags.sync !== undefined) await checkFolder(flags.sync);
     const target = flags.local ? localDaemon(context.env) : await findHub(context.env, flags.hub);
@@ -52,6 +54,14 @@ export function run(words: readonly string[], flags: RunFlags): Command {
     if (last !== undefined) await files.fetch();
     return exitCodeOf(last);
   };
+}
+
+/** @throws usage */
+function checkNetwork({ networkName, thread }: RunFlags): void {
+  if (networkName === undefined || thread !== undefined) return;
+  throw new DecoError("usage", "--network-name is a name on its thread's network", {
+    fix: "Say which thread: --thread NAME.",
+  });
 }
 
 /** @throws usage */
@@ -129,9 +139,11 @@ function runBody(prompt: string, flags: Dispatch): Record<string, unknown> {
 
 function sandboxAndOptions(flags: Dispatch): Record<string, unknown> {
   const { provider, template, runtime, tier, egress, model, timeout, ref, variables } = flags;
+  const network =
+    flags.networkName === undefined ? undefined : { thread: true, name: flags.networkName };
   const workspace = ref === undefined ? undefined : { mode: "archive", ref };
   const env = variables;
-  const sandbox = defined({ workspace, provider, template, runtime, tier, egress, env });
+  const sandbox = defined({ workspace, provider, template, runtime, tier, egress, network, env });
   const options = defined({ model, timeoutSeconds: timeout });
   return {
     ...(Object.keys(sandbox).length === 0 ? {} : { sandbox }),

@@ -122,6 +122,7 @@ function addRun(program: Command, run: Runner): void {
     .option("--link <id>", "which link (default: the one that can)")
     .option("--thread <name>", "thread that the run belongs to")
     .option("--branch <name>", "branch of that thread")
+    .option("--network-name <name>", "its name on a private network of that thread's sandboxes")
     .addOption(new Option("--egress <kind>", "network inside").choices(["none", "open"]))
     .option("--model <name>", "model for the harness")
     .addOption(integer("--timeout <seconds>", "wall-clock limit of the run", 1, 604_800))

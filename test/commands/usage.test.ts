@@ -20,6 +20,7 @@ test.each([
   [["up", "--once", "--prompt", " \n"], "prompt"],
   [["run", "--", ""], "prompt"],
   [["run", "--", " ", "\t"], "prompt"],
+  [["run", "--network-name", "db", "--", "true"], "--thread"],
 ])("%j is a usage error at once, and names %s", async (args, named) => {
   const [command = "", ...rest] = args;
   const started = [command, "--json", ...(command === "up" ? ["--port", "0"] : []), ...rest];
@@ -29,6 +30,15 @@ test.each([
   expect(problem).toBe("usage");
   expect(`${detail} ${fix}`).toContain(named);
   expect(fix).not.toContain("openapi");
+});
+
+test("a thread's network that is asked for by its name reaches the daemon", async () => {
+  await using it = await testDaemon("http://127.0.0.1:9", { flags: { provider: "process" } });
+  const words = ["run", "--local", "--json", "--thread", "t", "--network-name", "db", "--", "true"];
+  const { lines } = await runDeco(words, { home: it.home.dir });
+  const said = JSON.parse(lines.at(-1) ?? "");
+  expect(said).toMatchObject({ code: "isolation_unavailable" });
+  expect(said.detail).toContain("network of a thread");
 });
 
 test("sandbox rm of what is not there says so and is no error", async () => {

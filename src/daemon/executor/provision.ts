@@ -5,6 +5,7 @@ import { awaitArchive } from "./await-archive.ts";
 import { ownerOf } from "./handle-of.ts";
 import type { LiveRun } from "./live-run.ts";
 import type { ExecutorParts } from "./parts.ts";
+import { requireFiles } from "./require-files.ts";
 import { LegError } from "./run-failure.ts";
 
 /** Makes or finds the run's sandbox, telling each stage; then says where the run is. */
@@ -43,6 +44,7 @@ export async function provision(parts: ExecutorParts, live: LiveRun): Promise<Sa
     say: () => tell({ stage: "archive", handle }),
     signal,
   });
+  await requireFiles({ provider, handle, spec, signal });
   return info;
 }
 
