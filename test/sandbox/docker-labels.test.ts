@@ -29,6 +29,7 @@ async function commit(): Promise<void> {
     "LABEL dev.deco-link.thread-network=0123456789ab",
     "LABEL dev.deco-link.owner=somebody",
     "LABEL dev.deco-link.thread=theirs",
+    "VOLUME /data",
   ];
   await lab.docker.getContainer(id).commit({ repo, tag, changes: changes.join("\n") });
   await provider.remove("first", signal);
@@ -50,6 +51,17 @@ describe.skipIf(!lab.available)("an image that was made of a sandbox", () => {
     // Neither it nor what it has goes with what a daemon of before left.
     await lab.make().close?.(signal);
     expect((await provider.inspect("second", signal))?.id).toBe(made.id);
+  }, 60_000);
+
+  test("leaves no volume that it declares behind", async () => {
+    await commit();
+    const provider = lab.make();
+    const made = await provider.ensure("fourth", { image, tier: 1 }, lab.context, signal);
+    const { Mounts } = await lab.docker.getContainer(made.id).inspect();
+    const name = Mounts.find(({ Destination }) => Destination === "/data")?.Name ?? "";
+    expect(await lab.docker.getVolume(name).inspect()).toMatchObject({ Name: name });
+    await provider.remove("fourth", signal);
+    await expect(lab.docker.getVolume(name).inspect()).rejects.toMatchObject({ statusCode: 404 });
   }, 60_000);
 
   test("makes no container of the user's ours: it is in no list, and no daemon removes it", async () => {
