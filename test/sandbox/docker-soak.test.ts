@@ -71,7 +71,8 @@ function soak({ available, runRoot, context, make, objects }: DockerLab): void {
       expect(new Set(made.map(({ id }) => id)).size).toBe(AT_ONCE);
       const inside = async (handle: string) => {
         const say = `echo ${handle} >f; cat f; ls -A`;
-        return (await runInside(provider, handle, say, signal)).output;
+        const { output, last } = await runInside(provider, handle, say, signal);
+        return last.type === "run.completed" ? output : `${output}${JSON.stringify(last)}`;
       };
       expect(await Promise.all(handles.map(inside))).toEqual(handles.map((one) => `${one}\nf\n`));
       expect((await provider.list(signal)).map(({ handle }) => handle).toSorted()).toEqual(
