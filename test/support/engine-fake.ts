@@ -11,6 +11,8 @@ export interface FakeEngine extends AsyncDisposable {
 interface Answers {
   readonly version?: Readonly<Record<string, unknown>>;
   readonly info?: Readonly<Record<string, unknown>>;
+  /** Further answers, by path. */
+  readonly paths?: Readonly<Record<string, unknown>>;
   /** Says that it has nothing, when it is asked for lists. */
   readonly empty?: boolean;
   /** Takes every question, and answers none. */
@@ -46,6 +48,7 @@ export async function fakeEngine(path: string, answers: Answers = {}): Promise<F
     ["/_ping", "OK"],
     ["/version", { ...DOCKER_VERSION, ...answers.version }],
     ["/info", { ...DOCKER_INFO, ...answers.info }],
+    ...Object.entries(answers.paths ?? {}),
   ]);
   const server = createServer((request, response) => {
     if (answers.mute === true) return;

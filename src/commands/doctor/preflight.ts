@@ -1,5 +1,8 @@
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
 import { rulesPlaces } from "../../daemon/sandbox-rules.ts";
 import { DecoError } from "../../protocol/errors.ts";
+import { startAdvice } from "../../sandbox/drivers/docker/advice.ts";
 import { dockerEngine, type Engine } from "../../sandbox/drivers/docker/engine.ts";
 import {
   checkPlatform,
@@ -9,11 +12,13 @@ import {
 import {
   checkEmulation,
   checkEngineDisk,
+  checkMemory,
   checkRunRoot,
 } from "../../sandbox/drivers/docker/preflight.ts";
 import { hostPlatform } from "../../sandbox/images/target.ts";
 import { listTemplates } from "../../sandbox/templates/read-templates.ts";
 import type { Template } from "../../sandbox/templates/template.ts";
+import { asRecord } from "../record.ts";
 import { type Check, type Finding, fail, ok, skip, warn } from "./check.ts";
 import { probeOf } from "./sandboxes.ts";
 
@@ -43,11 +48,12 @@ export const preflightChecks: readonly Check[] = [
         one.from === "file" && "template" in one ? [one] : [],
       );
       if (mine.length === 0) return skip("no templates of your own");
-      const { available } = await probeOf(patient, "docker");
+      const { available, details = {} } = await probeOf(patient, "docker");
       const engine = available ? dockerEngine(config) : undefined;
+      const has = await roomOf(engine, Number(details["memoryMib"] ?? 0), signal);
       const needs = await Promise.all(
         mine.map(async ({ name, template }) => {
-          const found = await needOf(template, engine, signal);
+          const found = await needOf(template, { engine, has, signal });
           return { ...found, detail: `${name}: ${found.detail}` };
         }),
       );
@@ -60,19 +66,62 @@ export const preflightChecks: readonly Check[] = [
 /** What stands in the way of one template, the worst first. */
 async function needOf(
   template: Template,
-  engine: Engine | undefined,
-  signal: AbortSignal,
+  { engine, has, signal }: { engine: Engine | undefined; has: Room; signal: AbortSignal },
 ): Promise<Finding> {
   const { requires = {}, files = {}, env = {}, source, workspace } = template;
   const lost = (requires.files ?? []).filter((file) => !Object.hasOwn(files, file));
-  if (lost.length > 0 && (workspace?.mode ?? "none") === "none") {
-    return fail(`requires ${lost.join(", ")}, and nothing brings it`, "Add it to its `files`.");
+  const nowhere =
+    (workspace?.mode ?? "none") === "none" ? lost : await notIn(workspace?.path, lost);
+  if (nowhere.length > 0) {
+    return fail(`requires ${nowhere.join(", ")}, and nothing brings it`, "Add it to its `files`.");
   }
+  const room = roomNeed(template, has);
+  if (room !== undefined) return room;
   const image = await imageNeed(source, engine, signal);
   if (image !== undefined) return image;
   const open = (requires.env ?? []).filter((name) => env[name] === undefined);
   if (open.length === 0) return ok("ready");
-  return warn(`requires ${open.join(", ")}`, "Give it in each run's sandbox.env, or in its `env`.");
+  return warn(
+    `requires ${open.join(", ")}`,
+    "Give it with each run (`deco run --env NAME`), or in its `env`.",
+  );
+}
+
+/** What the engine's machine has; 0 where it does not say. */
+interface Room {
+  readonly memoryMib: number;
+  readonly cpus: number;
+}
+
+async function roomOf(
+  engine: Engine | undefined,
+  memoryMib: number,
+  signal: AbortSignal,
+): Promise<Room> {
+  const info: unknown = await engine?.call("ask its state", (docker) => docker.info(), { signal });
+  const said: unknown = asRecord(info ?? {})["NCPU"];
+  return { memoryMib, cpus: typeof said === "number" ? said : 0 };
+}
+
+function roomNeed({ resources = {} }: Template, has: Room): Finding | undefined {
+  try {
+    if (has.memoryMib > 0) checkMemory(resources, has.memoryMib);
+  } catch (thrown) {
+    const { message, fix } = DecoError.from(thrown);
+    return fail(message, fix);
+  }
+  const { cpus = 0 } = resources;
+  if (has.cpus === 0 || cpus <= has.cpus) return undefined;
+  return fail(`${cpus} CPUs on a machine of ${has.cpus}`, `Ask for at most ${has.cpus} CPUs.`);
+}
+
+/** Those that are no files of a folder of this machine. */
+async function notIn(folder: string | undefined, files: readonly string[]): Promise<string[]> {
+  if (folder === undefined) return [];
+  const looks = await Promise.all(
+    files.map(async (file) => await stat(join(folder, file)).catch(() => undefined)),
+  );
+  return files.filter((_, i) => looks[i]?.isFile() !== true);
 }
 
 async function imageNeed(
@@ -91,7 +140,8 @@ async function imageNeed(
       return warn(`${source.image} is not here; its first run pulls it`, fix);
     }
     checkPlatform(source.image, found, platform);
-    return undefined;
+    if (found.hasProgram) return undefined;
+    return fail(`${source.image} starts no program`, startAdvice(source));
   } catch (thrown) {
     const { message, fix } = DecoError.from(thrown);
     return fail(message, fix);

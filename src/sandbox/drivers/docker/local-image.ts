@@ -20,6 +20,8 @@ export interface LocalImage {
   readonly platform: string;
   readonly tags: readonly string[];
   readonly labels: Readonly<Record<string, string>>;
+  /** Whether it names what to start. */
+  readonly hasProgram: boolean;
 }
 
 /**
@@ -45,6 +47,7 @@ export async function findLocalImage(
     platform: `${found.Os}/${found.Architecture}`,
     tags: found.RepoTags ?? [],
     labels: found.Config?.Labels ?? {},
+    hasProgram: [found.Config?.Entrypoint ?? [], found.Config?.Cmd ?? []].flat().length > 0,
   };
 }
 

@@ -44,7 +44,10 @@ export async function preflight(job: Job): Promise<{ hasVolume: boolean }> {
 }
 
 /** More than there is would be no limit. An engine refuses that of CPUs by itself. */
-function checkMemory({ memoryMib = 0 }: WantedSandbox, hasMib = Number.POSITIVE_INFINITY): void {
+export function checkMemory(
+  { memoryMib = 0 }: { readonly memoryMib?: number | undefined },
+  hasMib = Number.POSITIVE_INFINITY,
+): void {
   if (memoryMib <= hasMib) return;
   const detail = `${memoryMib} MiB of memory on a machine of ${hasMib} MiB`;
   throw new DecoError("isolation_unavailable", detail, {
