@@ -25,7 +25,7 @@ test("what the probe says of the engine decides: on Podman, and where no socket 
     [{}, undefined],
     [{ version: podman }, "none are made on Podman"],
     [{ info: { OperatingSystem: "Docker Desktop" } }, byPorts],
-    [{ info: { SecurityOptions: ["name=rootless"] } }, byPorts],
+    [{ info: { SecurityOptions: ["name=seccomp,profile=default", "name=rootless"] } }, byPorts],
   ] as const;
   for (const [at, [answers, reason]] of engines.entries()) {
     await using fake = await fakeEngine(join(dir, `${at}.sock`), answers);
