@@ -132,11 +132,7 @@ function asSeen(options: SandboxesOptions, { sees, taken }: Sight): Sandboxes {
     },
     async remove(handle, { force }, signal) {
       if (taken(handle) && (await find(handle, signal)) === undefined) return;
-      if (busy(handle) && !force) {
-        throw new DecoError("sandbox_busy", `${handle} has one that has not ended`, {
-          fix: "Cancel its run (`deco runs cancel ID`), or add --force (`?force=true`), which does.",
-        });
-      }
+      if (busy(handle) && !force) throw hasRun(handle);
       if (busy(handle)) await endRuns(options, handle, signal);
       const found = await find(handle, signal);
       if (found !== undefined) await options.remove(found.provider, handle, signal);
@@ -171,6 +167,12 @@ function asSeen(options: SandboxesOptions, { sees, taken }: Sight): Sandboxes {
       return provider.exec?.(handle, command, signal) ?? hasNone(provider, "exec");
     },
   };
+}
+
+function hasRun(handle: string): DecoError {
+  return new DecoError("sandbox_busy", `${handle} has one that has not ended`, {
+    fix: "Cancel its run (`deco runs cancel ID`), or add --force (`?force=true`), which does.",
+  });
 }
 
 /** Who asks for a list looks at a screen. */

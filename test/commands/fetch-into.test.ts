@@ -88,12 +88,13 @@ test("links and devices are none of it, and many of them are told once", async (
   expect(notes).toHaveLength(21);
 });
 
+const into = (name: string) => {
+  mkdirSync(join(place, name));
+  return join(place, name);
+};
+
 describe("limits of a fetch", () => {
   const limits = { skipped: 3, skippedBytes: 100, totalMs: 60_000, stallMs: 60_000 };
-  const into = (name: string) => {
-    mkdirSync(join(place, name));
-    return join(place, name);
-  };
   const fetching = (name: string, body: AsyncIterable<Uint8Array>, more: Partial<typeof limits>) =>
     fetchInto(into(name), body, {
       globs: ["wanted"],
@@ -115,7 +116,7 @@ describe("limits of a fetch", () => {
 
   test("a sender that stalls, or never comes to an end, is left with what was written", async () => {
     const start = tarOf([file("wanted"), file("a")]).subarray(0, 1024);
-    let left = 0;
+    const readers = { gone: 0 };
     const drip = async function* (everyMs: number) {
       try {
         yield start;
@@ -124,7 +125,7 @@ describe("limits of a fetch", () => {
           yield new Uint8Array(0);
         }
       } finally {
-        left += 1;
+        readers.gone += 1;
       }
     };
     const silent = fetching("silent", drip(1_000), { stallMs: 50 });
@@ -138,6 +139,6 @@ describe("limits of a fetch", () => {
       message: expect.stringContaining("not done in 100 ms"),
     });
     expect(readdirSync(join(place, "endless"))).toEqual(["wanted"]);
-    while (left < 2) await Bun.sleep(10);
+    while (readers.gone < 2) await Bun.sleep(10);
   });
 });

@@ -16,8 +16,9 @@ const there = new Map<string, Uint8Array>([
   ["folder", member("folder", { kind: "directory" })],
 ]);
 
+const never = () => Promise.reject(new Error("not asked here"));
+
 function providerWith(asked: string[]) {
-  const never = () => Promise.reject(new Error("not asked here"));
   const read = async (_handle: string, { path }: { path: string }) => {
     asked.push(path);
     const found = there.get(path);

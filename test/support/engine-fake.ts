@@ -52,8 +52,8 @@ export async function fakeEngine(path: string, answers: Answers = {}): Promise<F
   ]);
   const server = createServer((request, response) => {
     if (answers.mute === true) return;
-    const [path = ""] = (request.url ?? "").split("?");
-    const body = bodies.get(path) ?? (answers.empty === true ? EMPTY.get(path) : undefined);
+    const [asked = ""] = (request.url ?? "").split("?");
+    const body = bodies.get(asked) ?? (answers.empty === true ? EMPTY.get(asked) : undefined);
     response.writeHead(body === undefined ? 404 : 200, { "content-type": "application/json" });
     response.end(JSON.stringify(body ?? { message: `no ${request.url}` }));
   });
