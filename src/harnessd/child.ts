@@ -11,14 +11,19 @@ export interface ChildOptions {
   readonly env: Readonly<Record<string, string>>;
   /** Text for its standard input, which is closed behind it; none: /dev/null. */
   readonly stdin?: string;
-  /** The program writes an exit code and a newline to its descriptor 3, which counts instead of its own. */
-  readonly reportsExit?: boolean;
+  /**
+   * The program writes this to its output and its error output behind all that it has to say, then
+   * an exit code and a newline to its descriptor 3, which counts instead of its own.
+   */
+  readonly endMark?: string;
 }
 
 /** How it ended: `code` is 128 + the signal's number when a signal ended it, as shells say it. */
 export interface ChildExit {
   readonly code: number;
   readonly signal?: string;
+  /** By descriptor 3: the marks are on their way. */
+  readonly reported?: true;
 }
 
 /** A program in a process group and session of its own, so that all it starts can be ended with it. */
@@ -26,6 +31,7 @@ export interface Child {
   readonly pid: number;
   readonly stdout: Readable;
   readonly stderr: Readable;
+  readonly endMark?: string;
   readonly exited: Promise<ChildExit>;
 }
 
@@ -43,13 +49,15 @@ export async function startChild(options: ChildOptions): Promise<Child> {
       options.stdin === undefined ? "ignore" : "pipe",
       "pipe",
       "pipe",
-      ...(options.reportsExit ? (["pipe"] as const) : []),
+      ...(options.endMark !== undefined ? (["pipe"] as const) : []),
     ],
   };
   const child = start(options, spawnOptions);
   const exited = new Promise<ChildExit>((resolve) => {
     child.once("exit", (code, signal) => resolve(exitOf(code, signal)));
-    child.stdio[3]?.once("data", (bytes: Buffer) => resolve({ code: Number(bytes.toString()) }));
+    child.stdio[3]?.once("data", (bytes: Buffer) =>
+      resolve({ code: Number(bytes.toString()), reported: true }),
+    );
   });
   await new Promise<void>((resolve, reject) => {
     child.once("spawn", resolve);
@@ -59,10 +67,11 @@ export async function startChild(options: ChildOptions): Promise<Child> {
   child.stdin?.on("error", () => undefined);
   child.stdin?.end(options.stdin);
   const { pid, stdout, stderr } = child;
+  const { endMark } = options;
   if (pid === undefined || !stdout || !stderr) {
     throw new DecoError("harness_failed", `${options.command} has no pipes`);
   }
-  return { pid, stdout, stderr, exited };
+  return { pid, stdout, stderr, exited, ...(endMark === undefined ? {} : { endMark }) };
 }
 
 function start(options: ChildOptions, spawnOptions: SpawnOptions): ChildProcess {

@@ -12,10 +12,12 @@ const OUTPUT_TAIL = 64 * 1024;
 
 /**
  * Puts real pipes before the command's output: what Node and Bun give a child are sockets, which
- * can't be opened by name, so that `echo … >/dev/stderr` would fail. Descriptor 3 takes the exit code.
+ * can't be opened by name, so that `echo … >/dev/stderr` would fail. The mark goes the way of the
+ * output, so that one who has read it has read all before it; then descriptor 3 takes the exit code.
  */
-const WITH_PIPES = `{ {
-  { sh "$@" 2>&5 3>&- 4>&- 5>&-; echo $? >&3; } 5>&1 1>&4 2>/dev/null
+const WITH_PIPES = `mark=$1; shift; { {
+  { sh "$@" 2>&5 3>&- 4>&- 5>&-; code=$?; trap '' PIPE
+    printf %s "$mark"; printf %s "$mark" >&5; echo $code >&3; } 5>&1 1>&4 2>/dev/null
 } | cat >&2 3>&- 4>&-; } 4>&1 | cat 3>&-`;
 
 /** How much of a command its event shows, in characters. */
@@ -56,10 +58,11 @@ async function runShell(context: AdapterContext): Promise<Completed> {
     context.emit("tool.call.completed", { ...call, output: tail.toString(), durationMs, ...more });
   };
   try {
+    const endMark = `\u0004${randomUUID()}\u0004`;
     const child = await startChild({
       command: "sh",
-      args: ["-c", WITH_PIPES, "sh", ...(await shellArguments(command, context.scratch))],
-      reportsExit: true,
+      args: ["-c", WITH_PIPES, "sh", endMark, ...(await shellArguments(command, context.scratch))],
+      endMark,
       cwd: context.workspace,
       env: context.env,
     });
