@@ -2,22 +2,22 @@ import { createWriteStream } from "node:fs";
 import { pipeline } from "node:stream/promises";
 import { makePaths } from "../daemon/paths.ts";
 import { DecoError } from "../protocol/errors.ts";
+import { dockerEngine } from "../sandbox/drivers/docker/engine/engine.ts";
 import {
   type BuildOptions,
   type BuiltImage,
   buildArguments,
   contextOf,
   ensureRecipe,
-} from "../sandbox/drivers/docker/build-image.ts";
-import { dockerEngine } from "../sandbox/drivers/docker/engine.ts";
+} from "../sandbox/drivers/docker/image/build-image.ts";
 import {
   listImages,
   type OurImage,
   refuseUsed,
   removeImage,
   supersededImages,
-} from "../sandbox/drivers/docker/our-images.ts";
-import { readFoundation } from "../sandbox/drivers/docker/read-foundation.ts";
+} from "../sandbox/drivers/docker/image/our-images.ts";
+import { readFoundation } from "../sandbox/drivers/docker/image/read-foundation.ts";
 import { imageOfHarness, recipe } from "../sandbox/images/recipes.ts";
 import { BUILDS, type BuildName, PLATFORMS, type Platform } from "../sandbox/templates/template.ts";
 import type { Command, CommandContext } from "./command.ts";

@@ -2,7 +2,7 @@ import { readFileSync, statSync } from "node:fs";
 import { z } from "zod";
 import { DecoError } from "../protocol/errors.ts";
 import { PROVIDERS } from "../protocol/messages.ts";
-import { type DockerEnv, ENGINE_VARIABLES } from "../sandbox/drivers/docker/find-engine.ts";
+import { type DockerEnv, ENGINE_VARIABLES } from "../sandbox/drivers/docker/engine/find-engine.ts";
 import { ModelSettings, type ModelUpstreams, modelUpstreams } from "./config-model.ts";
 import { type DaemonPaths, resolvePaths } from "./paths.ts";
 

@@ -1,6 +1,6 @@
 import { HubClock } from "../protocol/hub-clock.ts";
 import { NonceCache } from "../protocol/nonces.ts";
-import type { EngineMemory } from "../sandbox/drivers/docker/engine-mark.ts";
+import type { EngineMemory } from "../sandbox/drivers/docker/engine/engine-mark.ts";
 import { OWNERS } from "../sandbox/owner.ts";
 import type { SandboxProvider } from "../sandbox/provider.ts";
 import { createProviders } from "../sandbox/providers.ts";

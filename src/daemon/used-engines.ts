@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { EngineMemory } from "../sandbox/drivers/docker/engine-mark.ts";
+import type { EngineMemory } from "../sandbox/drivers/docker/engine/engine-mark.ts";
 import type { Log } from "./log.ts";
 import { readPrivateJson, writePrivateJson } from "./private-file.ts";
 

@@ -4,8 +4,8 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { arch, tmpdir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
-import type { EngineFacts } from "../../src/sandbox/drivers/docker/engine-facts.ts";
-import { markOf } from "../../src/sandbox/drivers/docker/engine-mark.ts";
+import type { EngineFacts } from "../../src/sandbox/drivers/docker/engine/engine-facts.ts";
+import { markOf } from "../../src/sandbox/drivers/docker/engine/engine-mark.ts";
 import { fakeEngine } from "../support/engine-fake.ts";
 import { runDeco } from "../support/run-deco.ts";
 

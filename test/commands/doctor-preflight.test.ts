@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
-import { checkEmulation } from "../../src/sandbox/drivers/docker/preflight.ts";
+import { checkEmulation } from "../../src/sandbox/drivers/docker/life/preflight.ts";
 import { dockerAnswers, isSkipped } from "../support/engines.ts";
 import { runDeco } from "../support/run-deco.ts";
 

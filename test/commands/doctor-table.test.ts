@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
-import { checkEmulation } from "../../src/sandbox/drivers/docker/preflight.ts";
+import { checkEmulation } from "../../src/sandbox/drivers/docker/life/preflight.ts";
 import { fakeEngine } from "../support/engine-fake.ts";
 import { runDeco } from "../support/run-deco.ts";
 

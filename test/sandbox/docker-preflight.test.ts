@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import { pack } from "tar-stream";
 import { DecoError } from "../../src/protocol/errors.ts";
-import { checkEmulation } from "../../src/sandbox/drivers/docker/preflight.ts";
+import { checkEmulation } from "../../src/sandbox/drivers/docker/life/preflight.ts";
 import type { ResolvedSpec } from "../../src/sandbox/sandbox-spec.ts";
 import { CACHE_DIR } from "../suites/sandbox-provider-suite.ts";
 import { dockerLab } from "../support/docker-lab.ts";

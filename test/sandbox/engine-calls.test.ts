@@ -5,7 +5,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { dockerEngine } from "../../src/sandbox/drivers/docker/engine.ts";
+import { dockerEngine } from "../../src/sandbox/drivers/docker/engine/engine.ts";
 
 /** An engine that answers as it is told to, and counts who is connected. */
 async function engineThat(answer: (request: IncomingMessage, response: ServerResponse) => void) {

@@ -2,8 +2,8 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { arch, tmpdir } from "node:os";
 import { join } from "node:path";
-import { dockerEngine } from "../../src/sandbox/drivers/docker/engine.ts";
-import { probeDocker } from "../../src/sandbox/drivers/docker/probe.ts";
+import { dockerEngine } from "../../src/sandbox/drivers/docker/engine/engine.ts";
+import { probeDocker } from "../../src/sandbox/drivers/docker/engine/probe.ts";
 import { fakeEngine } from "../support/engine-fake.ts";
 
 const dir = await mkdtemp(join(tmpdir(), "deco-ep-"));

@@ -3,14 +3,14 @@ import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { dockerEngine } from "../../src/sandbox/drivers/docker/engine.ts";
+import { dockerEngine } from "../../src/sandbox/drivers/docker/engine/engine.ts";
 import {
   type DockerEnv,
   findEngine,
   type Machine,
   usualSockets,
-} from "../../src/sandbox/drivers/docker/find-engine.ts";
-import { probeDocker } from "../../src/sandbox/drivers/docker/probe.ts";
+} from "../../src/sandbox/drivers/docker/engine/find-engine.ts";
+import { probeDocker } from "../../src/sandbox/drivers/docker/engine/probe.ts";
 import { skipped } from "../suites/sandbox-provider-suite.ts";
 import { engineDoor } from "../support/engine-door.ts";
 import { fakeEngine } from "../support/engine-fake.ts";

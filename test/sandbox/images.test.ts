@@ -6,16 +6,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { DecoError } from "../../src/protocol/errors.ts";
-import { contextOf, ensureRecipe } from "../../src/sandbox/drivers/docker/build-image.ts";
-import { dockerEngine } from "../../src/sandbox/drivers/docker/engine.ts";
+import { dockerEngine } from "../../src/sandbox/drivers/docker/engine/engine.ts";
+import { contextOf, ensureRecipe } from "../../src/sandbox/drivers/docker/image/build-image.ts";
 import {
   checkPlatform,
   findLocalImage,
   imagePlatform,
-} from "../../src/sandbox/drivers/docker/local-image.ts";
-import { listImages, removeImage } from "../../src/sandbox/drivers/docker/our-images.ts";
-import { pullImage } from "../../src/sandbox/drivers/docker/pull-image.ts";
-import { readFoundation } from "../../src/sandbox/drivers/docker/read-foundation.ts";
+} from "../../src/sandbox/drivers/docker/image/local-image.ts";
+import { listImages, removeImage } from "../../src/sandbox/drivers/docker/image/our-images.ts";
+import { pullImage } from "../../src/sandbox/drivers/docker/image/pull-image.ts";
+import { readFoundation } from "../../src/sandbox/drivers/docker/image/read-foundation.ts";
 import { ensureHarnessdBinary } from "../../src/sandbox/harnessd-binary.ts";
 import { readElf } from "../../src/sandbox/images/elf.ts";
 import { type Recipe, recipe } from "../../src/sandbox/images/recipes.ts";

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { inPodmanWords } from "../../src/sandbox/drivers/docker/podman.ts";
+import { inPodmanWords } from "../../src/sandbox/drivers/docker/engine/podman.ts";
 
 test("Podman is told no owner of a tmpfs, nothing under /run, and limits that this machine allows", async () => {
   const dir = await mkdtemp(join(tmpdir(), "deco-pw-"));

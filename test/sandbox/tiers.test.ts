@@ -7,7 +7,7 @@ import {
   tierEnvironment,
   tierFacts,
   tierHostConfig,
-} from "../../src/sandbox/drivers/docker/tiers.ts";
+} from "../../src/sandbox/drivers/docker/container/tiers.ts";
 import { type Tier, wantedSandbox } from "../../src/sandbox/sandbox-spec.ts";
 
 const proc = await mkdtemp(join(tmpdir(), "deco-proc-"));

@@ -2,9 +2,9 @@ import { expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { dockerEngine } from "../../src/sandbox/drivers/docker/engine.ts";
+import { dockerEngine } from "../../src/sandbox/drivers/docker/engine/engine.ts";
 import { probeAndNote, type Seen } from "../../src/sandbox/drivers/docker/job.ts";
-import { orderOf, whyNone } from "../../src/sandbox/drivers/docker/warm-lease.ts";
+import { orderOf, whyNone } from "../../src/sandbox/drivers/docker/warm/warm-lease.ts";
 import { type ResolvedSpec, wantedSandbox } from "../../src/sandbox/sandbox-spec.ts";
 import { fakeEngine } from "../support/engine-fake.ts";
 

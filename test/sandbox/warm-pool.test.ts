@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { deferred } from "../../src/protocol/deferred.ts";
-import { type Spare, WarmPool } from "../../src/sandbox/drivers/docker/warm-pool.ts";
+import { type Spare, WarmPool } from "../../src/sandbox/drivers/docker/warm/warm-pool.ts";
 import { wantedSandbox } from "../../src/sandbox/sandbox-spec.ts";
 import { quietLog } from "../suites/sandbox-provider-suite.ts";
 

@@ -1,8 +1,8 @@
 import { Readable } from "node:stream";
 import type Docker from "dockerode";
 import { pack } from "tar-stream";
-import { ensureImage } from "../../src/sandbox/drivers/docker/build-image.ts";
-import { dockerEngine } from "../../src/sandbox/drivers/docker/engine.ts";
+import { dockerEngine } from "../../src/sandbox/drivers/docker/engine/engine.ts";
+import { ensureImage } from "../../src/sandbox/drivers/docker/image/build-image.ts";
 import { CACHE_DIR } from "../suites/sandbox-provider-suite.ts";
 
 /** An image of ours that runs a shell script where it should start harnessd. Remove it by its tag. */

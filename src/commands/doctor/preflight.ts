@@ -2,19 +2,19 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { rulesPlaces } from "../../daemon/sandbox-rules.ts";
 import { DecoError } from "../../protocol/errors.ts";
-import { startAdvice } from "../../sandbox/drivers/docker/advice.ts";
-import { dockerEngine, type Engine } from "../../sandbox/drivers/docker/engine.ts";
+import { startAdvice } from "../../sandbox/drivers/docker/container/advice.ts";
+import { dockerEngine, type Engine } from "../../sandbox/drivers/docker/engine/engine.ts";
 import {
   checkPlatform,
   findLocalImage,
   pullFix,
-} from "../../sandbox/drivers/docker/local-image.ts";
+} from "../../sandbox/drivers/docker/image/local-image.ts";
 import {
   checkEmulation,
   checkEngineDisk,
   checkMemory,
   checkRunRoot,
-} from "../../sandbox/drivers/docker/preflight.ts";
+} from "../../sandbox/drivers/docker/life/preflight.ts";
 import { hostPlatform } from "../../sandbox/images/target.ts";
 import { listTemplates } from "../../sandbox/templates/read-templates.ts";
 import type { Template } from "../../sandbox/templates/template.ts";

@@ -1,8 +1,8 @@
 import { silentLog } from "../../daemon/log.ts";
 import { readUsedEngines } from "../../daemon/used-engines.ts";
 import type { ProviderName } from "../../protocol/messages.ts";
-import { dockerEngine } from "../../sandbox/drivers/docker/engine.ts";
-import { imageId } from "../../sandbox/drivers/docker/local-image.ts";
+import { dockerEngine } from "../../sandbox/drivers/docker/engine/engine.ts";
+import { imageId } from "../../sandbox/drivers/docker/image/local-image.ts";
 import { recipe } from "../../sandbox/images/recipes.ts";
 import type { ProviderProbe } from "../../sandbox/provider.ts";
 import { createProviders } from "../../sandbox/providers.ts";

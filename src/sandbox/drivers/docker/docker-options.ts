@@ -1,7 +1,7 @@
 import type { SandboxLog } from "../../sandbox-log.ts";
-import type { EngineMemory } from "./engine-mark.ts";
-import type { EngineWhere } from "./find-engine.ts";
-import type { ModelTransport } from "./probe.ts";
+import type { EngineMemory } from "./engine/engine-mark.ts";
+import type { EngineWhere } from "./engine/find-engine.ts";
+import type { ModelTransport } from "./engine/probe.ts";
 
 export interface DockerProviderOptions extends EngineWhere {
   readonly instanceId: string;

@@ -10,26 +10,32 @@ import { listRecords, readRecord, runDirOf } from "../../run-dir.ts";
 import type { ResolvedSpec } from "../../sandbox-spec.ts";
 import { Semaphore } from "../../semaphore.ts";
 import { SharedWork } from "../../shared-work.ts";
-import { findPauseImage } from "./create-container.ts";
+import { findPauseImage } from "./container/create-container.ts";
+import { execIn } from "./container/exec.ts";
+import {
+  type ContainerLook,
+  containerLogs,
+  infoOf,
+  lookAt,
+  unknownInfo,
+} from "./container/look.ts";
+import { listOwnContainers } from "./container/own-containers.ts";
+import { killStrangers, strangers } from "./container/processes.ts";
 import type { DockerProviderOptions } from "./docker-options.ts";
-import { dockerEngine } from "./engine.ts";
-import { execIn } from "./exec.ts";
+import { dockerEngine } from "./engine/engine.ts";
 import { type DockerSetup, probeAndNote, type Seen } from "./job.ts";
-import { type ContainerLook, containerLogs, infoOf, lookAt, unknownInfo } from "./look.ts";
+import { findOrphans, removeOrphan } from "./life/orphans.ts";
+import { ensureContainer } from "./life/provision.ts";
+import { removeSandbox } from "./life/remove-sandbox.ts";
+import { stopSandbox } from "./life/stop-sandbox.ts";
+import { dockerFiles } from "./life/workspace.ts";
 import { handleOf, isSpare, LABELS, namesOf, WARM_ROLE } from "./names.ts";
-import { instanceNetwork } from "./network.ts";
-import { findOrphans, removeOrphan } from "./orphans.ts";
-import { listOwnContainers } from "./own-containers.ts";
-import { PausePool } from "./pause-pool.ts";
-import { killStrangers, strangers } from "./processes.ts";
-import { ensureContainer } from "./provision.ts";
-import { removeSandbox } from "./remove-sandbox.ts";
-import { stopSandbox } from "./stop-sandbox.ts";
-import { threadNetworks } from "./thread-network.ts";
-import { whyNone } from "./warm-lease.ts";
-import { WarmPool } from "./warm-pool.ts";
-import { warmMaker } from "./warm-sandbox.ts";
-import { dockerFiles } from "./workspace.ts";
+import { instanceNetwork } from "./network/network.ts";
+import { PausePool } from "./network/pause-pool.ts";
+import { threadNetworks } from "./network/thread-network.ts";
+import { whyNone } from "./warm/warm-lease.ts";
+import { WarmPool } from "./warm/warm-pool.ts";
+import { warmMaker } from "./warm/warm-sandbox.ts";
 
 /** Sandboxes as hardened containers of the local Docker engine. */
 export function dockerProvider(options: DockerProviderOptions): SandboxProvider {

@@ -5,15 +5,15 @@ import type { WantedSandbox } from "../../sandbox-spec.ts";
 import type { Semaphore } from "../../semaphore.ts";
 import type { Stages } from "../../stages.ts";
 import type { BuildName, Platform } from "../../templates/template.ts";
+import { lookAt } from "./container/look.ts";
 import type { DockerProviderOptions } from "./docker-options.ts";
-import type { Engine } from "./engine.ts";
-import { lookAt } from "./look.ts";
+import type { Engine } from "./engine/engine.ts";
+import { type ModelTransport, probeDocker } from "./engine/probe.ts";
 import type { Names } from "./names.ts";
-import type { InstanceNetwork } from "./network.ts";
-import type { PausePool } from "./pause-pool.ts";
-import { type ModelTransport, probeDocker } from "./probe.ts";
-import type { ThreadNetworks } from "./thread-network.ts";
-import type { WarmPool } from "./warm-pool.ts";
+import type { InstanceNetwork } from "./network/network.ts";
+import type { PausePool } from "./network/pause-pool.ts";
+import type { ThreadNetworks } from "./network/thread-network.ts";
+import type { WarmPool } from "./warm/warm-pool.ts";
 
 export interface DockerSetup extends DockerProviderOptions {
   readonly engine: Engine;
