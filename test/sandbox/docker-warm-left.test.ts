@@ -2,7 +2,10 @@ import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { lstat, mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { silentLog } from "../../src/daemon/log.ts";
+import { reapOrphans } from "../../src/daemon/reap-orphans.ts";
 import { namesOf } from "../../src/sandbox/drivers/docker/names.ts";
+import type { SandboxProvider } from "../../src/sandbox/provider.ts";
 import { runDirOf } from "../../src/sandbox/run-dir.ts";
 import { warmLab } from "../support/warm-lab.ts";
 
@@ -23,6 +26,9 @@ const inAnHour = async <T>(work: () => Promise<T>): Promise<T> => {
     Date.now = real;
   }
 };
+
+const reaped = async (provider: SandboxProvider) =>
+  await reapOrphans(provider, { busy: () => false, log: silentLog }, signal);
 
 /** What a daemon leaves that dies while it removes a spare, or just before it makes its container. */
 async function halfRemoved(handle: string): Promise<void> {
@@ -132,6 +138,33 @@ describe.skipIf(!available)("what is left of sandboxes made ahead", () => {
     expect((await objects()).sandboxes).toEqual(sandboxes);
     await provider.remove("lost", signal);
     expect(existsSync(runDirOf(runRoot, "docker", "lost").base)).toBe(false);
+    await nothingLeft(provider);
+  }, 60_000);
+
+  test("a thread keeps its workspace, whoever removes its leased container, and however often", async () => {
+    const provider = await warmed();
+    const thread = "t-00000000000000a1";
+    const leased = await provider.ensure(thread, {}, context, signal);
+    expect(Object.keys(leased.stages ?? {})).toContain("lease");
+    await inside(provider, thread, "echo mine >f");
+    let id = leased.id;
+    for (let loss = 0; loss < 2; loss++) {
+      await docker.getContainer(id).remove({ force: true, v: true });
+      for (let look = 0; look < 2; look++) await inAnHour(async () => await reaped(provider));
+      const orphans = await inAnHour(async () => (await provider.orphans?.(signal)) ?? []);
+      expect(orphans).toMatchObject([{ kind: "volume", handle: thread }]);
+      ({ id } = await provider.ensure(thread, {}, context, signal));
+      expect(await inside(provider, thread, "cat f")).toBe("mine\n");
+    }
+    await provider.remove(thread, signal);
+    await nothingLeft(provider);
+  }, 60_000);
+
+  test("a leased sandbox without a thread whose daemon died while it was removed is reaped, volume and all", async () => {
+    const provider = await warmed();
+    const { id } = await provider.ensure("r-00000000000000a2", {}, context, signal);
+    await docker.getContainer(id).remove({ force: true, v: true });
+    for (let look = 0; look < 2; look++) await inAnHour(async () => await reaped(provider));
     await nothingLeft(provider);
   }, 60_000);
 });

@@ -56,6 +56,8 @@ export interface Job {
   readonly handle: string;
   /** It is made ahead, for nobody yet. */
   readonly spare?: boolean;
+  /** The handle that its volume was made ahead with. */
+  readonly madeAs?: string;
   readonly context: EnsureContext;
   readonly wanted: WantedSandbox;
   readonly names: Names;
@@ -76,7 +78,7 @@ export async function newRecord(
     owner = job.context.owner,
   }: { createdAt?: string | undefined; owner?: string | undefined } = {},
 ): Promise<SandboxRecord> {
-  const { setup, handle, wanted, signal } = job;
+  const { setup, handle, wanted, madeAs, signal } = job;
   const { modelTransport = setup.seen.transport } = setup;
   const transport = modelTransport ?? (await transportOf(setup, signal));
   return {
@@ -88,7 +90,11 @@ export async function newRecord(
     ...(owner === undefined ? {} : { owner }),
     uid: setup.uid,
     harnesses: [],
-    extra: { transport, ...(setup.seen.mark === undefined ? {} : { engine: setup.seen.mark }) },
+    extra: {
+      transport,
+      ...(setup.seen.mark === undefined ? {} : { engine: setup.seen.mark }),
+      ...(madeAs === undefined ? {} : { madeAs }),
+    },
   };
 }
 

@@ -1,13 +1,13 @@
 import { lstat, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Orphan } from "../../../provider.ts";
-import { readRecord, type SandboxRecord } from "../../../run-dir.ts";
+import { listRecords, readRecord, type SandboxRecord } from "../../../run-dir.ts";
 import { listOwnContainers, ownFilter } from "../container/own-containers.ts";
 import { removeVolume } from "../container/remove.ts";
 import { orMissing } from "../engine/engine.ts";
 import { askMark } from "../engine/engine-mark.ts";
 import type { DockerSetup } from "../job.ts";
-import { handleOf, LABELS } from "../names.ts";
+import { handleOf, LABELS, namesOf } from "../names.ts";
 
 /** What is younger may be on the way to a sandbox: no step from the first to the last takes longer. */
 const GRACE_MS = 5 * 60_000;
@@ -22,6 +22,8 @@ type Setup = Pick<
 interface Whole {
   readonly containers: Awaited<ReturnType<typeof listOwnContainers>>;
   readonly now: number;
+  /** Names of this instance's volumes. */
+  readonly volumes: ReadonlySet<string>;
   /** Whether this home's record is of a sandbox that another engine may still have. */
   readonly ofAnother: (record: SandboxRecord | undefined) => boolean;
 }
@@ -39,7 +41,7 @@ export async function findOrphans(
 ): Promise<Orphan[]> {
   // Listed before the containers: what is made in between has its container then.
   const [volumes, networks, dirs] = await Promise.all([
-    listVolumes(setup, signal),
+    heirsOf(setup).then((heirs) => listVolumes(setup, heirs, signal)),
     listNetworks(setup, signal),
     readdir(setup.runRoot).catch(() => []),
   ]);
@@ -47,6 +49,7 @@ export async function findOrphans(
   const whole: Whole = {
     containers: await listOwnContainers(setup, signal),
     now,
+    volumes: new Set(volumes.map(({ name }) => name)),
     ofAnother: others.has,
   };
   const old = ({ createdAt }: Orphan) => now - Date.parse(createdAt) >= GRACE_MS;
@@ -57,6 +60,16 @@ export async function findOrphans(
     ...networks.filter(({ name }) => name !== setup.network.name && !usesNetwork(whole, name)),
     ...found.filter((one) => one !== undefined),
   ].filter(old);
+}
+
+/** Whose sandboxes are that were made ahead: by the handle that their volume is marked with. */
+async function heirsOf({ runRoot }: Pick<Setup, "runRoot">): Promise<ReadonlyMap<string, string>> {
+  const records = await listRecords(runRoot);
+  return new Map(
+    records.flatMap(({ provider, handle, extra: { madeAs } }) =>
+      provider === "docker" && typeof madeAs === "string" ? [[madeAs, handle]] : [],
+    ),
+  );
 }
 
 /**
@@ -119,7 +132,7 @@ const usesNetwork = ({ containers }: Whole, name: string) =>
   );
 
 async function orphanDir(
-  { runRoot }: Setup,
+  { runRoot, instanceId }: Setup,
   whole: Whole,
   name: string,
 ): Promise<Orphan | undefined> {
@@ -139,6 +152,10 @@ async function orphanDir(
   const createdAt = found.mtime.toISOString();
   if (record?.provider === "docker") {
     if (usesHandle(whole, record.handle)) return undefined;
+    const { madeAs } = record.extra;
+    // It alone says whose that workspace is.
+    const needed = typeof madeAs === "string" && namesOf(instanceId, madeAs).volume;
+    if (needed !== false && whole.volumes.has(needed)) return undefined;
     const reason = LOST;
     return { kind: "run directory", name, handle: record.handle, createdAt, reason };
   }
@@ -152,7 +169,11 @@ async function isHalfMade(base: string): Promise<boolean> {
   return names.every((name) => name === "run" || name.startsWith("sandbox.json"));
 }
 
-async function listVolumes(setup: Setup, signal: AbortSignal): Promise<Orphan[]> {
+async function listVolumes(
+  setup: Setup,
+  heirs: ReadonlyMap<string, string>,
+  signal: AbortSignal,
+): Promise<Orphan[]> {
   const filters = JSON.stringify(ownFilter(setup));
   const { Volumes: volumes } = await setup.engine.call(
     "list volumes",
@@ -166,7 +187,7 @@ async function listVolumes(setup: Setup, signal: AbortSignal): Promise<Orphan[]>
     return {
       kind: "volume",
       name: volume.Name,
-      handle,
+      handle: heirs.get(handle) ?? handle,
       createdAt,
       reason: LOST,
     };

@@ -50,9 +50,8 @@ export async function ensureContainer(
   const stages = new Stages((stage) => context.onStage(stage), context.onProgress);
   const first: Job = { setup, handle, context, wanted, names: own, dir, stages, signal };
   const had = await look(first, signal);
-  const names = { ...own, volume: await volumeOf(first, had) };
-  const job: Job = { ...first, names };
   const known = await readRecord(dir);
+  const job: Job = { ...first, ...volumeOf(first, had, known) };
   sameOwner(handle, had === undefined ? known?.owner : ownerOf(had, known).owner, context.owner);
   const found = await usable(job, had);
   if (found === undefined) return await setup.starts.run(signal, () => leaseOrMake(job));
@@ -79,11 +78,16 @@ function specOf(job: Job, found: ContainerLook, known: SandboxRecord | undefined
   return known?.specHash ?? (spec === madeFrom(job.wanted).hash ? job.wanted.hash : spec);
 }
 
-/** A sandbox that was made ahead keeps the volume that it was made with. */
-async function volumeOf({ setup, names, dir }: Job, found: ContainerLook | undefined) {
-  if (found?.volume !== undefined) return found.volume;
-  const madeAs = firstHandle(found, (await readRecord(dir))?.extra);
-  return madeAs === undefined ? names.volume : namesOf(setup.instanceId, madeAs).volume;
+/** A sandbox that was made ahead keeps the volume that it was made with, whatever becomes of its container. */
+function volumeOf(
+  { setup, names }: Job,
+  found: ContainerLook | undefined,
+  known: SandboxRecord | undefined,
+): Pick<Job, "names" | "madeAs"> {
+  const madeAs = firstHandle(found, known?.extra);
+  const first = madeAs === undefined ? names : namesOf(setup.instanceId, madeAs);
+  const volume = found?.volume ?? first.volume;
+  return { names: { ...names, volume }, ...(madeAs === undefined ? {} : { madeAs }) };
 }
 
 async function leaseOrMake(job: Job): Promise<SandboxInfo> {
