@@ -8,6 +8,7 @@ import { isThreadless } from "./close-sandboxes.ts";
 import type { Config } from "./config.ts";
 import { controlApp } from "./control/app.ts";
 import { type SigningSession, signed } from "./control/signed.ts";
+import { type EnsureGate, ensureGate } from "./ensure-gate.ts";
 import { providerFor } from "./executor/admission.ts";
 import { createExecutor, type Executor } from "./executor/run-executor.ts";
 import { type Identity, openIdentity } from "./identity.ts";
@@ -34,6 +35,8 @@ export interface DaemonParts {
   readonly reconcile: Reconcile;
   readonly clock: HubClock;
   readonly providers: ReturnType<typeof createProviders>;
+  /** What is made for no run. */
+  readonly ensures: EnsureGate;
   /** For local programs: checks no signature. */
   readonly app: ReturnType<typeof controlApp>;
   readonly signedApp: ReturnType<typeof controlApp>;
@@ -76,7 +79,8 @@ export async function buildParts(options: DaemonPartsOptions): Promise<DaemonPar
     },
     log,
   });
-  const sandboxes = sandboxesOf({ providers, executor, offer, rules });
+  const ensures = ensureGate();
+  const sandboxes = sandboxesOf({ providers, executor, offer, rules, ensures });
   const held = heldOf({ providers, executor, offer });
   const reconcile: Reconcile = createReconcile({ ...held, ...idleSettings(config, log), log });
   const app = controlApp({
@@ -97,6 +101,7 @@ export async function buildParts(options: DaemonPartsOptions): Promise<DaemonPar
     reconcile,
     clock,
     providers,
+    ensures,
     app,
     signedApp: signed({ app, session: () => signing, now: () => clock.now() }),
     useSession: (session) => {
@@ -153,8 +158,9 @@ function sandboxesOf(o: {
   executor: Executor;
   offer: Offer;
   rules: SandboxRules;
+  ensures: EnsureGate;
 }) {
-  const { providers, executor, offer, rules } = o;
+  const { providers, executor, offer, rules, ensures } = o;
   return createSandboxes({
     providers,
     mayHold: offer.mayHold,
@@ -169,7 +175,10 @@ function sandboxesOf(o: {
       const provider = providerFor(spec, { providers, defaultProvider, checkProvider });
       const inUse = () => executor.isBusy(handle);
       const owner = local ? OWNERS.local : OWNERS.hub;
-      return executor.sandboxes.ensure({ provider, handle, owner, spec, inUse, signal });
+      const wanted = { provider, handle, owner, spec, inUse };
+      return await ensures.run(signal, (within) =>
+        executor.sandboxes.ensure({ ...wanted, signal: within }),
+      );
     },
     remove: (provider, handle, signal) => executor.sandboxes.remove(provider, handle, signal),
   });

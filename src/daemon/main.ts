@@ -256,14 +256,18 @@ async function untilTold({ facts, parts }: RunOptions, leftMs: number): Promise<
   await parts.journal.endsAcked(AbortSignal.timeout(ms)).catch(() => undefined);
 }
 
+/** An engine that undoes no sandbox in that time hangs; the next daemon reaps what is left. */
+const END_ENSURES_MS = 15_000;
+
 async function shutDown({ config, log, parts }: RunOptions, error?: DecoError) {
-  const { executor } = parts;
+  const { executor, ensures } = parts;
   if (error?.code === "revoked") {
     await wipeIdentity(config.paths.machineFile);
     await wipeLinkRecord(config.paths.linkFile);
   }
   // From now on no run begins in what is about to be emptied.
   await executor.drain(0);
+  await ensures.close(AbortSignal.timeout(END_ENSURES_MS));
   const kept = await closeSandboxes({
     providers: holders(parts),
     busy: (handle) => executor.isBusy(handle),

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { mkdir, rmdir, symlink } from "node:fs/promises";
+import { mkdir, readdir, rmdir, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { silentLog } from "../../src/daemon/log.ts";
@@ -9,11 +9,17 @@ import { httpRequest } from "../../src/net/http-request.ts";
 import { RunEvent } from "../../src/protocol/run-events.ts";
 import { SseDecoder } from "../../src/protocol/sse.ts";
 import { testDaemon } from "../support/control-daemon.ts";
-import { testHome } from "../support/control-home.ts";
+import { type TestHome, testHome } from "../support/control-home.ts";
 import { call } from "../support/hub-call.ts";
 
 const BUILT = join(import.meta.dirname, "../../.cache/deco");
 const HOUR = 3_600_000;
+
+async function withBuilt({ paths }: TestHome): Promise<void> {
+  await mkdir(BUILT, { recursive: true });
+  await rmdir(paths.cache);
+  await symlink(BUILT, paths.cache);
+}
 
 /** All events of a run up to its end, as the hub stored them. */
 async function eventsOf(hub: string, token: string, runId: string): Promise<RunEvent[]> {
@@ -40,11 +46,7 @@ test("a daemon that leaves with a run in work: said by status, suspended at the 
     env: { DECO_TOKEN: token },
     flags: { provider: "process" },
     clocks: { now: () => Date.now() + sleptMs, everyMs: 10 },
-    prepare: async ({ paths }) => {
-      await mkdir(BUILT, { recursive: true });
-      await rmdir(paths.cache);
-      await symlink(BUILT, paths.cache);
-    },
+    prepare: withBuilt,
   });
   await it.daemon.ready;
   const prompt = "echo one; sleep 4; echo two";
@@ -80,4 +82,17 @@ test("a daemon that leaves with a run in work: said by status, suspended at the 
   const resumed = events.find(({ type }) => type === "run.resumed");
   expect(resumed?.payload["reason"]).toBe("sleep");
   expect(Number(resumed?.payload["sleptMs"])).toBeGreaterThan(HOUR - 1000);
+}, 60_000);
+
+test("a daemon that leaves ends what a PUT is just making, and waits until nothing is left of it", async () => {
+  await using it = await testDaemon("http://127.0.0.1:9", {
+    flags: { provider: "process" },
+    prepare: withBuilt,
+  });
+  const made = it.local("PUT", "/v1/sandboxes/half", {}).catch(() => undefined);
+  while ((await readdir(it.config.paths.runRoot)).length === 0) await sleep(2);
+  await it.daemon.close();
+  expect((await it.daemon.closed).kept).toBeUndefined();
+  expect(await readdir(it.config.paths.runRoot)).toEqual([]);
+  expect((await made)?.status).not.toBe(201);
 }, 60_000);
