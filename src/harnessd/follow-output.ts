@@ -33,8 +33,12 @@ export async function followOutput(child: Child, take: TakeOutput): Promise<Chil
   const err = followStream(child, "stderr", follower);
   try {
     const exit = await Promise.race([child.exited, failed]);
-    if (exit.reported) await Promise.race([Promise.all([out.passed, err.passed]), failed]);
-    else await untilSilent(follower, Promise.all([out.emptied, err.emptied]));
+    const emptied = Promise.all([out.emptied, err.emptied]);
+    if (exit.reported) {
+      await Promise.race([Promise.all([out.passed, err.passed]), failed]);
+      // What wrapped the command goes now, and shall be in nobody's count of what it left behind.
+      await Promise.race([emptied, failed, sleep(PIPE_WAIT_MS)]);
+    } else await untilSilent(follower, emptied);
     return exit;
   } finally {
     follower.open = false;

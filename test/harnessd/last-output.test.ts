@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { chmod, mkdir, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { startChild } from "../../src/harnessd/child.ts";
 import { EndMark } from "../../src/harnessd/end-mark.ts";
@@ -60,6 +60,29 @@ test("what came while the program itself stood still is not taken for silence", 
   let said = "";
   await followOutput(child, async (_stream, text) => void (said += text));
   expect(said).toBe("early\nlate\n");
+});
+
+test("what wraps a command is gone when its end is told; a server that it left behind is not waited for", async () => {
+  const marked = async (script: string) => {
+    const began = performance.now();
+    const child = await startChild({
+      command: "sh",
+      args: ["-c", `printf MARK; printf MARK >&2; echo 3 >&3; ${script}`],
+      endMark: "MARK",
+      cwd: "/",
+      env: { PATH: process.env["PATH"] ?? "" },
+    });
+    const { code } = await followOutput(child, async () => {});
+    const state = await readFile(`/proc/${child.pid}/stat`, "utf8").catch(() => "gone");
+    return { code, pid: child.pid, state, tookMs: performance.now() - began };
+  };
+  const wrapped = await marked("exec 3>&-; sleep 0.2");
+  expect(wrapped.code).toBe(3);
+  // Gone, or not even taken away yet.
+  expect(wrapped.state).toMatch(/^gone$|\) Z /);
+  const server = await marked("exec sleep 20");
+  process.kill(server.pid, "SIGKILL");
+  expect(server.tookMs).toBeLessThan(10_000);
 });
 
 test("a mark is found over any cut, and nothing of it, or after it, is given on", async () => {
