@@ -62,20 +62,21 @@ test("what came while the program itself stood still is not taken for silence", 
   expect(said).toBe("early\nlate\n");
 });
 
+async function marked(script: string) {
+  const began = performance.now();
+  const child = await startChild({
+    command: "sh",
+    args: ["-c", `printf MARK; printf MARK >&2; echo 3 >&3; ${script}`],
+    endMark: "MARK",
+    cwd: "/",
+    env: { PATH: process.env["PATH"] ?? "" },
+  });
+  const { code } = await followOutput(child, async () => {});
+  const state = await readFile(`/proc/${child.pid}/stat`, "utf8").catch(() => "gone");
+  return { code, pid: child.pid, state, tookMs: performance.now() - began };
+}
+
 test("what wraps a command is gone when its end is told; a server that it left behind is not waited for", async () => {
-  const marked = async (script: string) => {
-    const began = performance.now();
-    const child = await startChild({
-      command: "sh",
-      args: ["-c", `printf MARK; printf MARK >&2; echo 3 >&3; ${script}`],
-      endMark: "MARK",
-      cwd: "/",
-      env: { PATH: process.env["PATH"] ?? "" },
-    });
-    const { code } = await followOutput(child, async () => {});
-    const state = await readFile(`/proc/${child.pid}/stat`, "utf8").catch(() => "gone");
-    return { code, pid: child.pid, state, tookMs: performance.now() - began };
-  };
   const wrapped = await marked("exec 3>&-; sleep 0.2");
   expect(wrapped.code).toBe(3);
   // Gone, or not even taken away yet.
