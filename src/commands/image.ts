@@ -116,7 +116,8 @@ export function list(): Command {
   };
 }
 
-function useOf({ containers, superseded }: OurImage & { superseded: boolean }): string {
+function useOf({ containers, madeAhead, superseded }: OurImage & { superseded: boolean }): string {
+  if (containers > 0 && madeAhead === containers) return `by ${containers} made ahead`;
   if (containers > 0) return `by ${containers}`;
   return superseded ? "no, old" : "no";
 }

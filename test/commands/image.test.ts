@@ -9,6 +9,8 @@ const home = await mkdtemp(join(tmpdir(), "deco-im-"));
 const path = join(home, "docker.sock");
 let deleted: string[] = [];
 const used = new Set<string>();
+/** Role label of its containers. */
+let role = "";
 
 const IMAGES = [
   { name: "harnessd", hex: "aaaaaaaaaaaa", created: 100 },
@@ -30,11 +32,19 @@ const engine = createServer((request, response) => {
   response.setHeader("content-type", "application/json");
   if (request.method === "DELETE") deleted.push(name);
   if (url === "/images/json") response.end(JSON.stringify(IMAGES));
-  else if (url === "/containers/json")
-    response.end(JSON.stringify([...used].map((hex) => ({ ImageID: `sha256:${hex}` }))));
+  else if (url === "/containers/json") response.end(JSON.stringify([...used].map(containerOf)));
   else if (one !== undefined)
     response.end(JSON.stringify({ ...one, Os: "linux", Architecture: one.arch, Config: {} }));
   else response.writeHead(404).end("{}");
+});
+const containerOf = (hex: string) => ({
+  ImageID: `sha256:${hex}`,
+  Names: ["/deco-12-w-ab"],
+  Labels: {
+    "dev.deco-link.role": role,
+    "dev.deco-link.instance": "12",
+    "dev.deco-link.handle": "w-ab",
+  },
 });
 await new Promise<void>((resolve) => engine.listen(path, resolve));
 afterAll(async () => {
@@ -45,6 +55,7 @@ afterAll(async () => {
 beforeEach(() => {
   deleted = [];
   used.clear();
+  role = "";
 });
 
 const image = (...args: string[]) =>
@@ -92,3 +103,16 @@ test("a build says what it does before it has an image to name", async () => {
   await using deco = await startDeco(["image", "build"], { home, env });
   await deco.until(/ {2}preparing harnessd\n/);
 });
+
+for (const made of ["pause", "warm"]) {
+  test(`an image that only what is made ahead uses (${made}) is told with what ends that, not with sandboxes`, async () => {
+    used.add("eeeeeeeeeeee");
+    role = made;
+    expect((await image("ls")).stdout).toMatch(/eeeeeeeeeeee .*by 1 made ahead /);
+    const { stderr, code } = await image("rm", "codex");
+    expect(code).toBe(9);
+    expect(stderr).toContain("end `deco up` or `deco link`");
+    expect(stderr).not.toContain("deco sandbox rm");
+    expect(deleted).toEqual([]);
+  });
+}

@@ -1,5 +1,8 @@
+import type Dockerode from "dockerode";
 import { DecoError } from "../../../../protocol/errors.ts";
 import { type Engine, orMissing } from "../engine/engine.ts";
+import { isSpare, LABELS } from "../names.ts";
+import { PAUSE_ROLE } from "../network/pause.ts";
 import { digestOf, findLocalImage, IMAGE_LABELS } from "./local-image.ts";
 
 export interface OurImage {
@@ -16,6 +19,8 @@ export interface OurImage {
   readonly createdAt: string;
   /** Containers that are made from it, running or not, whoever made them. */
   readonly containers: number;
+  /** Those of them that a daemon made ahead, for nobody yet, or for a sandbox's network. */
+  readonly madeAhead: number;
 }
 
 /**
@@ -38,6 +43,7 @@ export async function listImages(engine: Engine, signal: AbortSignal): Promise<O
     found.map(async ({ Id, RepoTags, RepoDigests, Size, Created, Labels }) => {
       const labels: Readonly<Record<string, string>> = Labels ?? {};
       if (!RepoTags?.includes(labels[IMAGE_LABELS.content] ?? "")) return undefined;
+      const users = containers.filter(({ ImageID }) => ImageID === Id);
       return {
         image: labels[IMAGE_LABELS.image] ?? "",
         id: Id,
@@ -47,13 +53,18 @@ export async function listImages(engine: Engine, signal: AbortSignal): Promise<O
         harnesses: (labels[IMAGE_LABELS.harnesses] ?? "").split(",").filter((name) => name !== ""),
         sizeBytes: Size,
         createdAt: new Date(Created * 1000).toISOString(),
-        containers: containers.filter(({ ImageID }) => ImageID === Id).length,
+        containers: users.length,
+        madeAhead: users.filter(isMadeAhead).length,
       };
     }),
   );
   return listed
     .filter((image) => image !== undefined)
     .toSorted((a, b) => b.harnesses.length - a.harnesses.length || b.sizeBytes - a.sizeBytes);
+}
+
+function isMadeAhead({ Names, Labels }: Pick<Dockerode.ContainerInfo, "Names" | "Labels">) {
+  return Labels?.[LABELS.role] === PAUSE_ROLE || isSpare(Names?.[0] ?? "", Labels ?? {});
 }
 
 /** Those without a container that a newer one of the same build and platform has taken the place of. */
@@ -95,7 +106,13 @@ export function refuseUsed(images: readonly OurImage[]): void {
   const used = images.filter(({ containers }) => containers > 0);
   if (used.length === 0) return;
   const list = used.map(({ tags, containers }) => `${tags.join(", ")} by ${containers}`);
+  const isOfSandboxes = used.some(({ containers, madeAhead }) => containers > madeAhead);
+  const isAhead = used.some(({ madeAhead }) => madeAhead > 0);
+  const steps = [
+    ...(isOfSandboxes ? ["remove its sandboxes (`deco sandbox ls`, `deco sandbox rm`)"] : []),
+    ...(isAhead ? ["end `deco up` or `deco link`, with which goes what is made ahead"] : []),
+  ];
   throw new DecoError("sandbox_busy", `containers are made from it: ${list.join("; ")}`, {
-    fix: "Remove its sandboxes first (`deco sandbox ls`, `deco sandbox rm`), or only what nothing uses: `deco image rm --old`.",
+    fix: `First ${steps.join(", and ")}; or remove only what nothing uses: \`deco image rm --old\`.`,
   });
 }
