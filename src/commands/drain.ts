@@ -44,12 +44,13 @@ export function whatStays(kept: readonly KeptSandbox[]): string | undefined {
   const handles = kept.map(({ handle }) => handle);
   const named = `${handles.slice(0, NAMED).join(" ")}${handles.length > NAMED ? " …" : ""}`;
   const still = kept.filter(({ goesOn }) => goesOn !== undefined).map(({ handle }) => handle);
+  const one = kept.length === 1;
   const inside =
     still.length === 0
-      ? "nothing runs in them"
+      ? `nothing runs in ${one ? "it" : "them"}`
       : `still at work: ${still.slice(0, NAMED).join(" ")}`;
-  const count = kept.length === 1 ? "1 sandbox stays" : `${kept.length} sandboxes stay`;
-  return `${count} with its files (${inside}); to remove, while deco runs: deco sandbox rm ${named}`;
+  const count = one ? "1 sandbox stays with its" : `${kept.length} sandboxes stay with their`;
+  return `${count} files (${inside}); to remove, while deco runs: deco sandbox rm ${named}`;
 }
 
 /** Lets a daemon's runs end within its grace, and says what it waits for. A second signal ends the process. */

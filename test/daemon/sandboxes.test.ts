@@ -151,9 +151,13 @@ test("what a thread's command left running ends with a clean stop, its files sta
 
 test("the last line of a stop names what stays, what goes on in it, and how to remove it", () => {
   expect(whatStays([])).toBeUndefined();
-  expect(whatStays([{ handle: "t-1" }])).toMatch(/^1 sandbox stays .*nothing runs.*rm t-1$/);
+  expect(whatStays([{ handle: "t-1" }])).toMatch(
+    /^1 sandbox stays with its files \(nothing runs in it\).*rm t-1$/,
+  );
   const kept = [{ handle: "t-1" }, { handle: "t-2", goesOn: "run" as const }];
-  expect(whatStays(kept)).toMatch(/^2 sandboxes stay .*still at work: t-2\).*rm t-1 t-2$/);
+  expect(whatStays(kept)).toMatch(
+    /^2 sandboxes stay with their files .*still at work: t-2\).*rm t-1 t-2$/,
+  );
 });
 
 test("an engine that is down holds up no stop", async () => {
