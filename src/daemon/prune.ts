@@ -143,7 +143,8 @@ async function lookAt(
     ];
   });
   const lost = orphans.flatMap((orphan): Found[] => {
-    const { handle, kind, createdAt, reason } = orphan;
+    const { handle, kind, createdAt } = orphan;
+    const reason = whyLost(orphan);
     const isBusy = () => handle !== undefined && busy(handle);
     if (isBusy()) return [];
     return [
@@ -160,8 +161,14 @@ async function lookAt(
 /** Why nobody needs it; undefined: somebody may. A thread's sandbox holds its workspace. */
 function reasonOf({ handle, status }: SandboxInfo): string | undefined {
   if (isThreadless(handle)) return "its run has ended, and no thread comes back to it";
-  if (status === "stopped" && !OF_THREAD.test(handle)) return "it does not run, and has no thread";
-  return undefined;
+  if (status !== "stopped" || OF_THREAD.test(handle)) return undefined;
+  // A clean stop stops those of a PUT, too: whoever made it may want it again.
+  return "it does not run, and has no thread; its files go with it";
+}
+
+function whyLost({ kind, handle = "", reason }: Orphan): string {
+  if (kind !== "volume" || !OF_THREAD.test(handle)) return reason;
+  return `${reason}; it holds a thread's files, which its next run would find`;
 }
 
 function tooMuch({ total, candidates }: PruneReport): DecoError {

@@ -68,8 +68,16 @@ test("a dry run names what nobody needs with the reason, and removes nothing", a
       total: 5,
       candidates: [
         { kind: "sandbox", name: RUN, reason: expect.stringContaining("no thread comes back") },
-        { kind: "sandbox", name: "mine-stopped", reason: expect.stringContaining("does not run") },
-        { kind: "volume", name: "deco-x-workspace", reason: "its container is gone" },
+        {
+          kind: "sandbox",
+          name: "mine-stopped",
+          reason: "it does not run, and has no thread; its files go with it",
+        },
+        {
+          kind: "volume",
+          name: "deco-x-workspace",
+          reason: "its container is gone; it holds a thread's files, which its next run would find",
+        },
       ],
       removed: [],
       failed: [],
