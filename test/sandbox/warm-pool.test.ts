@@ -19,6 +19,8 @@ function lab(o: { size?: number; memoryMib?: number; each?: number } = {}) {
     busy: Promise.resolve(),
     givenUp: false,
     gone: false,
+    /** Not to be removed at the first time. */
+    stuck: "",
   };
   const clock = { now: 1_000_000, idle: true };
   const pool = new WarmPool({
@@ -38,7 +40,14 @@ function lab(o: { size?: number; memoryMib?: number; each?: number } = {}) {
         return { handle, id: handle, startedAt: "", memoryMib: engine.each };
       },
       memoryMib: () => Promise.resolve(engine.each),
-      discard: async ({ handle }) => void engine.all.delete(handle),
+      discard: async ({ handle }) => {
+        if (handle === engine.stuck) {
+          engine.stuck = "";
+          throw new Error("not now");
+        }
+        await Promise.resolve();
+        engine.all.delete(handle);
+      },
       list: async () => {
         if (engine.gone) throw new Error("no engine");
         return [...engine.all.keys()].map((handle) => ({ handle, id: handle }));
@@ -186,6 +195,16 @@ describe("the warm pool", () => {
     expect(pool.counts()).toMatchObject({ ready: 0, memoryMib: 0 });
     await settle();
     expect(keys()).toEqual(["a"]);
+  });
+
+  test("one that can't be removed keeps a close from nothing else, and is tried once more", async () => {
+    const { pool, engine, settle, keys } = lab();
+    pool.use(order("a"));
+    pool.use(order("b"));
+    await settle();
+    engine.stuck = "w-1";
+    await pool.close(signal);
+    expect(keys()).toEqual([]);
   });
 
   test("nothing is made while a sandbox is being started, nor after the close", async () => {

@@ -141,7 +141,7 @@ export class WarmPool {
     } finally {
       this.#closing.abort(new DecoError("draining", "the daemon leaves"));
     }
-    await Promise.all(this.#spares.splice(0).map((one) => this.#o.maker.discard(one, signal)));
+    await Promise.all(this.#spares.splice(0).map((one) => this.#discard(one, signal)));
     await untilAbort(
       this.#queue(() => this.#reap(signal)),
       signal,
@@ -248,9 +248,9 @@ export class WarmPool {
   }
 
   /** What can't be removed now, is reaped within a minute. */
-  async #discard(spare: Spare): Promise<void> {
+  async #discard(spare: Spare, signal = AbortSignal.timeout(20_000)): Promise<void> {
     try {
-      await this.#o.maker.discard(spare, AbortSignal.timeout(20_000));
+      await this.#o.maker.discard(spare, signal);
     } catch (thrown) {
       this.#o.log.info(
         { err: thrown, id: spare.id },
