@@ -48,7 +48,7 @@ test("sandbox rm of what is not there says so and is no error", async () => {
   expect(said).toMatchObject({ code: 0, stdout: "nope was not there: already gone\n" });
   const { code, lines } = await runDeco(["sandbox", "rm", "--json", "nope"], { home: dir });
   expect(code).toBe(0);
-  expect(JSON.parse(lines[0] ?? "")).toEqual({ removed: [], alreadyGone: ["nope"] });
+  expect(JSON.parse(lines[0] ?? "")).toEqual({ removed: [], alreadyGone: ["nope"], failed: [] });
   expect((await runDeco(["sandbox", "rm", "NOPE"], { home: dir })).code).not.toBe(0);
 });
 
