@@ -92,7 +92,7 @@ function codexOf({ laptop }: HarnessFacts): Capability {
     name: "codex",
     ...laptopFacts(laptop?.codex),
     available: false,
-    reason: "this version has no sandbox image with codex yet",
+    reason: "this version has no adapter for codex yet",
     fix: "Use claude-code or shell.",
   };
 }

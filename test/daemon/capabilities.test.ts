@@ -105,6 +105,14 @@ test("a harness is available only when a run would work; else it says why and wh
   }
 });
 
+test("codex is told as what it lacks: an adapter, not an image, which `deco image build codex` makes", () => {
+  const laptop = undefined;
+  const codex = harnessCapabilities({ providers: [], laptop, models: {} }).find(
+    ({ name }) => name === "codex",
+  );
+  expect(codex).toMatchObject({ available: false, reason: expect.stringContaining("adapter") });
+});
+
 function names(facts: Parameters<typeof harnessCapabilities>[0]): string[] {
   return harnessCapabilities(facts)
     .filter((capability) => capability.available)
