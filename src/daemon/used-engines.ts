@@ -15,18 +15,28 @@ const UsedEngines = z.looseObject({ engines: z.array(UsedEngine) });
 /** Whoever tries many engines on one home is remembered by the last ones. */
 const KEPT = 16;
 
-/** Docker engines that this home has made sandboxes with, the last one first. */
+/**
+ * Docker engines that this home has made sandboxes with, the last one first.
+ *
+ * @throws DecoError `storage_failed` when the file can't be read
+ */
 export async function readUsedEngines(path: string): Promise<readonly UsedEngine[]> {
   const parsed = UsedEngines.safeParse(await readPrivateJson(path));
   return parsed.success ? parsed.data.engines : [];
 }
 
-/** @throws DecoError `storage_failed` when the file can't be read */
+/** A file that can't be read is as none: sandboxes still carry their engine's mark. */
 export async function openEngineMemory(
   path: string,
   log: Pick<Log, "warn">,
 ): Promise<EngineMemory> {
-  let engines = await readUsedEngines(path);
+  let engines = await readUsedEngines(path).catch((error: unknown): readonly UsedEngine[] => {
+    log.warn(
+      { err: error, path },
+      "the engines that this home used can't be read; the next one is noted anew",
+    );
+    return [];
+  });
   let noted: string | undefined;
   return {
     known: () => engines.map(({ mark }) => mark),
